@@ -1,0 +1,35 @@
+# dmshook - webhooks from a database. README.md has the two commands: make demo, make test.
+
+EXTENSION    = dmshook
+EXTVERSION   = 0.1
+MODULE_big   = dmshook
+OBJS         = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
+SQL_PARTS    = $(sort $(wildcard src/sql/*.sql))
+DATA_built   = dmshook--$(EXTVERSION).sql
+PGFILEDESC   = "dmshook - webhooks from a database"
+
+REGRESS      = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
+TAP_TESTS    = 1
+PROVE_TESTS  = test/t/*.pl
+
+PKG_CONFIG  ?= pkg-config
+PG_CPPFLAGS  = -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+PG_CFLAGS    = -fvisibility=hidden
+SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
+EXTRA_CLEAN  = dmshook--*.sql
+
+ifdef WERROR
+PG_CFLAGS   += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Werror
+endif
+ifdef COVERAGE
+PG_CFLAGS   += --coverage -O0
+SHLIB_LINK  += --coverage
+endif
+
+# /usr/bin/pg_config of Debian runs the newest version installed: name one.
+PG_CONFIG   ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
+PGXS        := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+dmshook--$(EXTVERSION).sql: $(SQL_PARTS)
+	cat $^ > $@

@@ -1,0 +1,49 @@
+/*
+ * options.h - a webhook's options, authentication and headers, from JSON to
+ * numbers. See options.c.
+ */
+#ifndef DMSHOOK_OPTIONS_H
+#define DMSHOOK_OPTIONS_H
+
+#include "postgres.h"
+#include "utils/jsonb.h"
+
+#include "schedule.h"
+
+typedef struct DmshookOptions
+{
+	int			timeout;		/* ms, whole request */
+	int			connect_timeout;	/* ms */
+	int			max_in_flight;
+	int			http_version;	/* 11 or 20 */
+	char	   *ca_certificate; /* PEM or NULL */
+	bool		ordered;		/* ordering: entity */
+	DmshookPlan plan;
+} DmshookOptions;
+
+/*
+ * Read options; absent keys have their defaults, JSON null too. Raises an error
+ * with a hint for an unknown key or a malformed value (ERRCODE_INVALID_PARAMETER_VALUE).
+ * Strings are allocated in the current context.
+ */
+extern void dmshook_options_parse(Jsonb *options, DmshookOptions *out);
+
+/*
+ * Check auth: {"kind": "none" | "basic" | "bearer" | "api_key", ...}. Raises an
+ * error with a hint; never shows a value. Returns the kind, a constant.
+ */
+extern const char *dmshook_auth_check(Jsonb *auth);
+
+/*
+ * The header line ("authorization: Basic ...") that auth asks for, palloc'd;
+ * NULL for none. auth has been checked before.
+ */
+extern char *dmshook_auth_header(Jsonb *auth);
+
+/*
+ * Check custom headers: an object of strings; names are RFC 9110 tokens, no
+ * value has a control character, no name is one that dmshook or HTTP sets.
+ */
+extern void dmshook_headers_check(Jsonb *headers);
+
+#endif							/* DMSHOOK_OPTIONS_H */

@@ -1,0 +1,86 @@
+/*
+ * settings.c - all configuration parameters, with their bounds and units.
+ *
+ * Runs in every process that loads the library. Nothing but the definitions
+ * and their checks is here; the README's table of settings must agree with
+ * this file (a test compares them).
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "guard.h"
+#include "settings.h"
+
+char	   *dmshook_user = NULL;
+char	   *dmshook_user_setting = NULL;
+bool		dmshook_capture_enabled = true;
+int			dmshook_dispatchers = 1;
+int			dmshook_max_connections = 256;
+bool		dmshook_allow_http = false;
+char	   *dmshook_allowed_networks = NULL;
+char	   *dmshook_ca_file = NULL;
+int			dmshook_max_body = 1024 * 1024;
+int			dmshook_response_limit = 16 * 1024;
+
+/* Refuse a list of networks that cannot be parsed. */
+static bool
+check_networks(char **newval, void **extra, GucSource source)
+{
+	char		bad[64];
+
+	if (*newval == NULL || dmshook_guard_check_networks(*newval, bad, sizeof(bad)))
+		return true;
+	GUC_check_errdetail("\"%s\" is not a network such as 10.20.0.0/16, 127.0.0.1 or fd00::/8.", bad);
+	GUC_check_errhint("Separate networks by commas; no bits may be set to the right of the mask.");
+	return false;
+}
+
+void
+dmshook_settings_init(void)
+{
+	DefineCustomStringVariable("dmshook.user",
+							   "Name of the person on whose behalf the session writes; sent as user.name.",
+							   "Set it per transaction: SET LOCAL dmshook.user = 'jane.smith'.",
+							   &dmshook_user, "", PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("dmshook.user_setting",
+							   "Name of another setting that holds the name of the person, where the DMS already sets one.",
+							   NULL,
+							   &dmshook_user_setting, "", PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("dmshook.capture",
+							 "Whether rows written in this session raise events.",
+							 "Turn it off for bulk repairs and restores.",
+							 &dmshook_capture_enabled, true, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.dispatchers",
+							"Number of dispatchers per database; 0 sends nothing, and events wait.",
+							NULL,
+							&dmshook_dispatchers, 1, 0, 1, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.max_connections",
+							"Maximum number of open HTTPS connections per dispatcher.",
+							NULL,
+							&dmshook_max_connections, 256, 1, 10000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("dmshook.allow_http",
+							 "Whether webhooks may have plain http URLs.",
+							 "What is sent over http can be read and changed by anybody on its way.",
+							 &dmshook_allow_http, false, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("dmshook.allowed_networks",
+							   "Non-public networks that may be reached, such as 10.20.0.0/16,127.0.0.1.",
+							   "Everything that is not a public unicast address is refused otherwise.",
+							   &dmshook_allowed_networks, "", PGC_SIGHUP, 0, check_networks, NULL, NULL);
+	DefineCustomStringVariable("dmshook.ca_file",
+							   "File with the certificates of trusted authorities, in PEM format.",
+							   "Empty: the system's bundle.",
+							   &dmshook_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.max_body",
+							"Largest request body that is sent.",
+							NULL,
+							&dmshook_max_body, 1024 * 1024, 1024, 512 * 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.response_limit",
+							"How much of a response is logged.",
+							NULL,
+							&dmshook_response_limit, 16 * 1024, 0, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("dmshook");
+}
