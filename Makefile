@@ -1,5 +1,8 @@
 # dmshook - webhooks from a database. README.md has the two commands: make demo, make test.
 
+# /usr/bin/pg_config of Debian runs the newest version installed: name one.
+PG_CONFIG   ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
+
 EXTENSION    = dmshook
 EXTVERSION   = 0.1
 MODULE_big   = dmshook
@@ -13,21 +16,20 @@ TAP_TESTS    = 1
 PROVE_TESTS  = test/t/*.pl
 
 PKG_CONFIG  ?= pkg-config
-PG_CPPFLAGS  = -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+# -isystem: the server's headers are not ours to warn about
+PG_CPPFLAGS  = -isystem $(shell $(PG_CONFIG) --includedir-server) -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
 PG_CFLAGS    = -fvisibility=hidden
 SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
 EXTRA_CLEAN  = dmshook--*.sql
 
 ifdef WERROR
-PG_CFLAGS   += -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers -Werror
+PG_CFLAGS   += -Wall -Wextra -Werror
 endif
 ifdef COVERAGE
 PG_CFLAGS   += --coverage -O0
 SHLIB_LINK  += --coverage
 endif
 
-# /usr/bin/pg_config of Debian runs the newest version installed: name one.
-PG_CONFIG   ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
 PGXS        := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
