@@ -27,7 +27,7 @@ int			dmshook_response_limit = 16 * 1024;
 
 /* Refuse a list of networks that cannot be parsed. */
 static bool
-check_networks(char **newval, void **extra, GucSource source)
+check_networks(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
 {
 	char		bad[64];
 
