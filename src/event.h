@@ -63,4 +63,14 @@ extern void dmshook_message_id(int64 id, int64 nonce, char *buf);
 /* Read one; false when it is none. Does not raise errors. */
 extern bool dmshook_parse_message_id(const char *text, int len, int64 *id, int64 *nonce);
 
+/* "2026-11-23T07:25:00.123456Z" and a zero byte; in UTC whatever the session's time zone. */
+#define DMSHOOK_TIMESTAMP_SIZE	48
+extern void dmshook_format_timestamp(TimestampTz at, char *buf);
+
+/*
+ * An event from the columns of its row; toasted values are fetched into the
+ * current memory context, all else points into the row.
+ */
+extern void dmshook_event_from_datums(const Datum *values, const bool *isnull, DmshookEvent *event);
+
 #endif							/* DMSHOOK_EVENT_H */
