@@ -18,7 +18,9 @@ PROVE_TESTS  = test/t/*.pl
 PKG_CONFIG  ?= pkg-config
 # -isystem: the server's headers are not ours to warn about
 PG_CPPFLAGS  = -isystem $(shell $(PG_CONFIG) --includedir-server) -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+# only entry points are visible; before 16 PostgreSQL left PGDLLEXPORT empty
 PG_CFLAGS    = -fvisibility=hidden
+PG_CPPFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
 SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
 EXTRA_CLEAN  = dmshook--*.sql
 
