@@ -9,9 +9,11 @@
 #include <stddef.h>
 
 /*
- * Types are "entity.what": two or more parts of a-z 0-9 _ (the first char a letter),
- * separated by dots, at most 100 bytes. Patterns are types, "entity.*"
- * (also "a.b.*") and "*"; "*" does not include "webhook.*".
+ * Types are "entity.what": two or more parts of a-z 0-9 _ (the first char of each a
+ * letter), separated by dots, at most 100 bytes. Patterns are types, "entity.*"
+ * (also "a.b.*"; all that is below, however deep) and "*"; "*" does not include
+ * "webhook.*". A pattern and a type that are matched have been checked before;
+ * others match nothing they should not, and read nothing beyond their lengths.
  */
 extern bool dmshook_type_valid(const char *type, size_t len);
 extern bool dmshook_pattern_valid(const char *pattern, size_t len);
@@ -22,5 +24,12 @@ extern bool dmshook_pattern_matches(const char *pattern, size_t plen, const char
  * than limit: limit + 1.
  */
 extern int	dmshook_edit_distance(const char *a, size_t alen, const char *b, size_t blen, int limit);
+
+/*
+ * Index of the candidate that was probably meant by name, or -1: near by edit
+ * distance (about a third may be wrong; case does not count), or the only one
+ * whose last part it is ("sold": "vehicle.sold"). The first of equals.
+ */
+extern int	dmshook_nearest(const char *name, const char *const *candidates, int n);
 
 #endif							/* DMSHOOK_MATCH_H */

@@ -46,14 +46,14 @@ typedef struct DmshookPlan
 	int64_t		initial;		/* delay after the first failure */
 	double		factor;			/* each further one is that much longer */
 	int64_t		max;			/* cap, before jitter */
-	double		jitter;			/* 0..1: a delay d becomes one of [d * (1 - jitter), d * (1 + jitter)] */
+	double		jitter;			/* 0..1: a delay d becomes one of [d, d * (1 + jitter)), never shorter */
 	int			n_intervals;	/* > 0: this list instead; the last one repeats */
 	int64_t		interval[DMSHOOK_MAX_INTERVALS];
 	DmshookStatusList success;
 	DmshookStatusList no_retry;
 } DmshookPlan;
 
-/* The default: 14 attempts, 5 s * 4^n up to 12 h, jitter 0.2: 79 h in all; success 200-299. */
+/* The default: 14 attempts, 5 s * 4^n up to 12 h, jitter 0.2: 79 h in all (95 h at most); success 200-299. */
 extern void dmshook_plan_default(DmshookPlan *plan);
 
 /*
@@ -63,14 +63,22 @@ extern void dmshook_plan_default(DmshookPlan *plan);
  */
 extern int64_t dmshook_plan_delay(const DmshookPlan *plan, int attempts, double random);
 
-/* Is a failure with this outcome and status to be tried again at all? */
+/*
+ * Is a failure with this outcome and status to be tried again at all? Yes, but for a
+ * status in no_retry (with http_error and redirect); max_attempts is
+ * dmshook_plan_delay()'s matter. False for DMSHOOK_OK.
+ */
 extern bool dmshook_plan_retryable(const DmshookPlan *plan, DmshookOutcome outcome, int status);
 
-/* Parse a list; false and the offset of the fault when malformed (codes are 100-599). */
+/*
+ * Parse a list; false and the offset of the fault (or NULL) when malformed: empty, codes
+ * outside 100-599, a range backwards, more than DMSHOOK_MAX_RANGES. *list is
+ * empty then.
+ */
 extern bool dmshook_status_list_parse(const char *text, DmshookStatusList *list, size_t *fault);
 extern bool dmshook_status_list_has(const DmshookStatusList *list, int status);
 
-/* "http_error", ... for the views, and its character; NULL / 0 when unknown. */
+/* "http_error", ... as the views have it; NULL when unknown. */
 extern const char *dmshook_outcome_name(DmshookOutcome outcome);
 
 #endif							/* DMSHOOK_SCHEDULE_H */

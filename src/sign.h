@@ -30,8 +30,16 @@ extern bool dmshook_sign_v1(DmshookSigner *signer, const char *id, int64_t times
 							const void *body, size_t len, char *out);
 
 /*
+ * The timestamp as it stands in a header: digits, nothing else (no sign, no
+ * fraction, no blank). And is it at most tolerance seconds away from now, either way?
+ */
+extern bool dmshook_timestamp_parse(const char *text, int64_t *timestamp);
+extern bool dmshook_timestamp_fresh(int64_t timestamp, int64_t now, int64_t tolerance);
+
+/*
  * Is there a right v1 among the space-separated signatures? Constant time;
- * unknown versions and malformed ones are passed over.
+ * unknown versions and malformed ones are passed over. A negative timestamp is
+ * never right. How old it is, is the caller's to ask (dmshook_timestamp_fresh).
  */
 extern bool dmshook_verify_v1(DmshookSigner *signer, const char *id, int64_t timestamp,
 							  const void *body, size_t len, const char *signatures);
