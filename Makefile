@@ -2,6 +2,7 @@
 
 # /usr/bin/pg_config of Debian runs the newest version installed: name one.
 PG_CONFIG   ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
+PGXS        := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 EXTENSION    = dmshook
 EXTVERSION   = 0.1
@@ -12,17 +13,28 @@ DATA_built   = dmshook--$(EXTVERSION).sql
 PGFILEDESC   = "dmshook - webhooks from a database"
 
 REGRESS      = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
-TAP_TESTS    = 1
-PROVE_TESTS  = test/t/*.pl
+
+# Without the server's files only these work: they install them, or say what is missing.
+.PHONY: test demo bench
+ifeq ($(PGXS),)
+
+.PHONY: all install installcheck clean
+.DEFAULT_GOAL := all
+all install installcheck clean:
+	@echo "$(PG_CONFIG) does not work: install what test/packages lists, or name a PG_CONFIG." >&2; exit 1
+
+else
 
 PKG_CONFIG  ?= pkg-config
+LIB_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+LIB_LIBS    := $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
 # -isystem: the server's headers are not ours to warn about
-PG_CPPFLAGS  = -isystem $(shell $(PG_CONFIG) --includedir-server) -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
+PG_CPPFLAGS := -isystem $(shell $(PG_CONFIG) --includedir-server) -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(LIB_CFLAGS)
 # only entry points are visible; before 16 PostgreSQL left PGDLLEXPORT empty
 PG_CFLAGS    = -fvisibility=hidden
 PG_CPPFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
-SHLIB_LINK   = $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
-EXTRA_CLEAN  = dmshook--*.sql
+SHLIB_LINK   = $(LIB_LIBS)
+EXTRA_CLEAN  = dmshook--*.sql tmp_install tmp_check tmp_check_* test-logs test/build output_iso
 
 ifdef WERROR
 PG_CFLAGS   += -Wall -Wextra -Werror
@@ -32,8 +44,21 @@ PG_CFLAGS   += --coverage -O0
 SHLIB_LINK  += --coverage
 endif
 
-PGXS        := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# Debian's PGXS tracks no headers; the sources are few.
+$(OBJS): $(wildcard src/*.h)
 
 dmshook--$(EXTVERSION).sql: $(SQL_PARTS)
 	cat $^ > $@
+
+endif
+
+# Each stages the extension in tmp_install and uses throw-away clusters; as root or not.
+# TESTS='regress tap' REGRESS=capture_vehicle TAP=test/t/010_wire.pl BENCH=latency SIZE=10000 KEEP=1
+test:
+	@PG_CONFIG='$(PG_CONFIG)' test/run-tests
+demo:
+	@PG_CONFIG='$(PG_CONFIG)' test/demo/demo
+bench:
+	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench
