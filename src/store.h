@@ -1,0 +1,199 @@
+/*
+ * store.h - the SQL of the dispatcher: configuration, commands, queue,
+ * positions. See store.c; attempts are in log.h.
+ *
+ * All of it runs in the dispatcher. Unless it says otherwise a function wants an
+ * open transaction with an active snapshot: those that read use it, those that
+ * write see what was committed when they are called. Results are
+ * allocated in the context that is current at the call.
+ */
+#ifndef DMSHOOK_STORE_H
+#define DMSHOOK_STORE_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "storage/itemptr.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#define DMSHOOK_READER_POSITION	0	/* position.webhook of the reader */
+
+/* One version of what a webhook subscribes to. */
+typedef struct DmshookSubscription
+{
+	int64		from_id;
+	int			nevents;
+	char	  **events;			/* types and patterns */
+	char	   *tenant;			/* NULL: any */
+	bool		enabled;
+} DmshookSubscription;
+
+/* A webhook's configuration as it stands in the tables. */
+typedef struct DmshookWebhookRow
+{
+	int			id;
+	char	   *name;
+	char	   *url;
+	char	   *method;
+	bool		enabled;
+	bool		paused;
+	int			version;
+	Jsonb	   *options;
+	Jsonb	   *auth;			/* NULL: none */
+	Jsonb	   *headers;		/* NULL: none */
+	int			nsecrets;
+	char	  **secrets;		/* signing secrets, the newest first */
+	int			nsubscriptions;
+	DmshookSubscription *subscriptions; /* ascending: the last with from_id <= id counts */
+	int64		low;			/* its position row; -1: none */
+	int64		skip;			/* what waits up to here was cancelled; 0: nothing */
+	/* from webhook_state */
+	int64		delivered;
+	int64		failed;
+	int			failures;
+} DmshookWebhookRow;
+
+typedef struct DmshookCommand
+{
+	int64		id;
+	int			webhook;		/* 0: none */
+	char	   *kind;
+	int64		event;			/* 0: none */
+	int64		upto;			/* 0: none */
+	Jsonb	   *args;
+	char	   *by_role;
+} DmshookCommand;
+
+/* A row of the queue. */
+typedef struct DmshookQueueRow
+{
+	int64		event;
+	int			webhook;
+	TimestampTz due_at;			/* DT_NOEND: parked (NULL in the table) */
+	int			attempts;
+	char		kind;			/* as attempt.kind */
+	int64		command;
+	uint64		entity;
+} DmshookQueueRow;
+
+/* A place in the log that is written again and again, by remembered TID. */
+typedef struct DmshookStoredPlace
+{
+	int			webhook;
+	int64		low;			/* as stored; -1: no row */
+	ItemPointerData tid;		/* invalid: not known */
+} DmshookStoredPlace;
+
+/* (event, webhook), sorted. */
+typedef struct DmshookHandled
+{
+	int			n;
+	struct DmshookHandledKey
+	{
+		int64		event;
+		int			webhook;
+	}		   *key;
+} DmshookHandled;
+
+/*
+ * In a transaction of its own: is this database the one that may send? A
+ * pg_upgraded cluster is recognized, and its row put right.
+ */
+extern bool dmshook_store_claimed(void);
+
+/*
+ * At start: the stored low of the reader and the sequence's last value, after
+ * putting right a sequence that is behind the log (then with an alert). Raises
+ * an error when the sequence hands out ids in blocks.
+ */
+extern void dmshook_store_start(DmshookStoredPlace *reader, int64 *last_value);
+
+/* The sequence's last value. */
+extern int64 dmshook_store_last_value(void);
+
+/* Ids above the sequence were found (inserted by hand): move it beyond them, with an alert. */
+extern void dmshook_store_advance_sequence(int64 high);
+
+/* All webhooks that are not dropped, as DmshookWebhookRow. */
+extern List *dmshook_store_webhooks(void);
+
+/* Is there an undone command? Under the active snapshot; an index probe without SPI. */
+extern bool dmshook_store_has_commands(void);
+
+/* The undone commands, oldest first, as DmshookCommand; and marking one done. */
+extern List *dmshook_store_commands(void);
+extern void dmshook_store_command_done(int64 id);
+
+/* What of the ids from..upto has a final attempt or a queue row. */
+extern DmshookHandled dmshook_store_handled(int64 from, int64 upto);
+extern bool dmshook_handled_has(const DmshookHandled *handled, int64 event, int webhook);
+
+/* Queue: a batch of rows is inserted, or updated where (event, webhook) is there; removed. */
+extern void dmshook_store_queue_put(const DmshookQueueRow *rows, int n);
+extern void dmshook_store_queue_remove(const DmshookQueueRow *rows, int n);
+
+/* The rows of a webhook that have a due time >= from, earliest first, at most limit. */
+extern List *dmshook_store_queue_due(int webhook, TimestampTz from, int limit);
+
+/* Is (event, webhook) marked as cancelled while it was in flight? */
+extern bool dmshook_store_queue_cancelled(int64 event, int webhook);
+
+/* Ordered webhooks: how many rows each entity has (kind delivery), as DmshookQueueRow with attempts = count. */
+extern List *dmshook_store_queue_entities(int webhook);
+
+/*
+ * Ordered webhooks: unless a row of the entity has a due time, its least
+ * parked row becomes due. True when one did.
+ */
+extern bool dmshook_store_queue_promote(int webhook, uint64 entity, TimestampTz due_at);
+
+/* The same for every entity of the webhook without a due row; or, not ordered any more, all of them. */
+extern void dmshook_store_queue_promote_all(int webhook, TimestampTz due_at, bool every_row);
+
+/*
+ * Cancel the queue rows of a webhook up to an event (event_only: of that one
+ * event): those of in_flight (n of them) are marked, the others removed and
+ * returned, so that they get a final attempt.
+ */
+extern List *dmshook_store_queue_cancel(int webhook, int64 upto, bool event_only,
+										const int64 *in_flight, int n);
+
+/*
+ * Queue what is final and not open: one event (0: all dead ones) of a webhook.
+ * since: 0 or the least time of the last attempt. types: NULL or a text array.
+ * Returns how many.
+ */
+extern int64 dmshook_store_redeliver(int webhook, int64 event, int64 command, Jsonb *args,
+									 TimestampTz due_at);
+
+/* Has (event, webhook) a final attempt? */
+extern bool dmshook_store_final(int64 event, int webhook);
+
+/* Remember that what waits for a webhook up to an id was cancelled ("cancelled", "dropped", "expired"). */
+extern void dmshook_store_skip(int webhook, int64 upto, const char *reason);
+
+/* Write place->low, or remove the row (low < 0). */
+extern void dmshook_store_place(DmshookStoredPlace *place, int64 low);
+
+/* Health of a webhook; tid as in DmshookStoredPlace. */
+typedef struct DmshookState
+{
+	int			webhook;
+	int64		delivered;
+	int64		failed;
+	int			failures;		/* in a row */
+	TimestampTz failing_since;	/* 0: not failing */
+	TimestampTz last_success_at;
+	TimestampTz last_failure_at;
+	char		last_error[384];
+	char		last_hint[384];
+	ItemPointerData tid;
+} DmshookState;
+
+extern void dmshook_store_state(DmshookState *state);
+
+/* A failure notice; detail is a JSON object. */
+extern void dmshook_store_alert(int webhook, const char *kind, const char *detail);
+
+#endif							/* DMSHOOK_STORE_H */
