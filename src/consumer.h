@@ -82,7 +82,7 @@ typedef enum DmshookEntryState
 	DMSHOOK_PENDING,			/* waits for being sent */
 	DMSHOOK_PARKING,			/* becomes a parked queue row at the next commit */
 	DMSHOOK_FLYING,				/* handed out by send() or pick() */
-	DMSHOOK_OK,					/* ended, not committed yet; so the next two */
+	DMSHOOK_ENDED_OK,			/* ended, not committed yet; so the next two */
 	DMSHOOK_FAILED,				/* to be tried again */
 	DMSHOOK_DEAD				/* not to be tried again */
 } DmshookEntryState;

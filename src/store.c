@@ -99,16 +99,18 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" LEFT JOIN dmshook.position AS p ON p.webhook OPERATOR(pg_catalog.=) w.id AND p.command OPERATOR(pg_catalog.=) 0"
 		" LEFT JOIN dmshook.skip AS s ON s.webhook OPERATOR(pg_catalog.=) w.id"
 		" LEFT JOIN dmshook.webhook_state AS t ON t.webhook OPERATOR(pg_catalog.=) w.id"
-		" WHERE w.dropped_at IS NULL ORDER BY w.id"
+		" WHERE w.dropped_at IS NULL AND ($1 OPERATOR(pg_catalog.=) 0 OR w.id OPERATOR(pg_catalog.=) $1) ORDER BY w.id", {INT4OID}
 	},
 	[Q_SECRETS] = {
 		"SELECT x.webhook, x.kind, x.value FROM dmshook.webhook_secret AS x"
-		" WHERE x.expires_at IS NULL OR x.expires_at OPERATOR(pg_catalog.>) pg_catalog.now()"
-		" ORDER BY x.webhook, x.id DESC"
+		" WHERE (x.expires_at IS NULL OR x.expires_at OPERATOR(pg_catalog.>) pg_catalog.now())"
+		" AND ($1 OPERATOR(pg_catalog.=) 0 OR x.webhook OPERATOR(pg_catalog.=) $1)"
+		" ORDER BY x.webhook, x.id DESC", {INT4OID}
 	},
 	[Q_SUBSCRIPTIONS] = {
 		"SELECT v.webhook, v.from_id, v.events, v.tenant, v.enabled FROM dmshook.subscription AS v"
-		" ORDER BY v.webhook, v.from_id, v.id"
+		" WHERE $1 OPERATOR(pg_catalog.=) 0 OR v.webhook OPERATOR(pg_catalog.=) $1"
+		" ORDER BY v.webhook, v.from_id, v.id", {INT4OID}
 	},
 	[Q_COMMANDS] = {
 		"SELECT c.id, c.webhook, c.kind, c.event, c.upto, c.args, c.by_role FROM dmshook.command AS c"
@@ -459,9 +461,9 @@ webhook_of_row(List *webhooks, int *at, int webhook)
 }
 
 static void
-load_secrets(List *webhooks, MemoryContext context)
+load_secrets(List *webhooks, MemoryContext context, Datum only)
 {
-	uint64		n = run(Q_SECRETS, NULL, NULL, true);
+	uint64		n = run(Q_SECRETS, &only, NULL, true);
 	int			at = 0;
 
 	for (uint64 i = 0; i < n; i++)
@@ -488,9 +490,9 @@ load_secrets(List *webhooks, MemoryContext context)
 }
 
 static void
-load_subscriptions(List *webhooks, MemoryContext context)
+load_subscriptions(List *webhooks, MemoryContext context, Datum only)
 {
-	uint64		n = run(Q_SUBSCRIPTIONS, NULL, NULL, true);
+	uint64		n = run(Q_SUBSCRIPTIONS, &only, NULL, true);
 	int			at = 0;
 
 	for (uint64 i = 0; i < n; i++)
@@ -514,15 +516,16 @@ load_subscriptions(List *webhooks, MemoryContext context)
 }
 
 List *
-dmshook_store_webhooks(void)
+dmshook_store_webhooks(int webhook)
 {
+	Datum		only = Int32GetDatum(webhook);
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 	List	   *result = NIL;
 	uint64		n;
 
 	SPI_connect();
-	n = run(Q_WEBHOOKS, NULL, NULL, true);
+	n = run(Q_WEBHOOKS, &only, NULL, true);
 	for (uint64 i = 0; i < n; i++)
 	{
 		DmshookWebhookRow *row = MemoryContextAllocZero(context, sizeof(DmshookWebhookRow));
@@ -544,8 +547,8 @@ dmshook_store_webhooks(void)
 		result = lappend(result, row);
 		MemoryContextSwitchTo(old);
 	}
-	load_secrets(result, context);
-	load_subscriptions(result, context);
+	load_secrets(result, context, only);
+	load_subscriptions(result, context, only);
 	SPI_finish();
 	return result;
 }

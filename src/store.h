@@ -115,8 +115,8 @@ extern int64 dmshook_store_last_value(void);
 /* Ids above the sequence were found (inserted by hand): move it beyond them, with an alert. */
 extern void dmshook_store_advance_sequence(int64 high);
 
-/* All webhooks that are not dropped, as DmshookWebhookRow. */
-extern List *dmshook_store_webhooks(void);
+/* The webhook (0: all), unless it is dropped, as DmshookWebhookRow, ascending. */
+extern List *dmshook_store_webhooks(int webhook);
 
 /* Is there an undone command? Under the active snapshot; an index probe without SPI. */
 extern bool dmshook_store_has_commands(void);

@@ -1,0 +1,220 @@
+/*
+ * cache.c - events in memory: a body is built once and shared by its webhooks.
+ *
+ * Runs in the dispatcher, while a row is being read, inside its transaction.
+ * An event that no webhook wants costs nothing but a look at its type; its body is
+ * never built. A body that cannot be built (a character that UTF-8 conversion
+ * does not know, more than dmshook.max_body) is kept as the reason why, which becomes a failed
+ * attempt: it stops nobody. Nothing here knows a webhook.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "cache.h"
+#include "payload.h"
+#include "settings.h"
+
+static MemoryContext cache_context = NULL;
+static Size cache_bytes = 0;
+static DmshookCached *free_headers = NULL;
+static bool query_wanted = false;
+
+void
+dmshook_cache_init(MemoryContext parent)
+{
+	cache_context = AllocSetContextCreate(parent, "dmshook events", ALLOCSET_DEFAULT_SIZES);
+	free_headers = NULL;
+	cache_bytes = 0;
+}
+
+void
+dmshook_cache_want_query(void)
+{
+	query_wanted = true;
+}
+
+DmshookCached *
+dmshook_cache_begin(const DmshookEvent *row)
+{
+	DmshookCached *cached = free_headers;
+
+	if (cached)
+		free_headers = cached->next_free;
+	else
+		cached = MemoryContextAlloc(cache_context, sizeof(DmshookCached));
+	cached->refs = 1;
+	cached->id = row->id;
+	cached->nonce = row->nonce;
+	cached->at = row->at;
+	cached->entity = dmshook_entity_hash(row);
+	cached->type = row->type;
+	cached->tenant = row->tenant;
+	cached->old_tenant = row->old_tenant;
+	cached->row = row;
+	cached->body = NULL;
+	cached->body_len = 0;
+	cached->query = NULL;
+	cached->problem = NULL;
+	cached->chunk = NULL;
+	cached->size = 0;
+	cached->next_free = NULL;
+	return cached;
+}
+
+void
+dmshook_cache_end(DmshookCached *cached)
+{
+	cached->row = NULL;
+	dmshook_cache_drop(cached);
+}
+
+/* Build body and query; an error is kept as a sentence. */
+static void
+build(const DmshookEvent *row, bool test, StringInfo body, StringInfo query, char **problem)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	if (GetDatabaseEncoding() == PG_UTF8)
+	{
+		/* nothing is converted, so nothing can fail */
+		dmshook_payload_append(body, row, test);
+		if (query_wanted || test)
+			dmshook_payload_query(query, row, test, false);
+		return;
+	}
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		dmshook_payload_append(body, row, test);
+		if (query_wanted || test)
+			dmshook_payload_query(query, row, test, false);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		*problem = error->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+}
+
+/* Append bytes and a zero to the chunk. */
+static char *
+put_bytes(char **at, const char *bytes, int len)
+{
+	char	   *copy = *at;
+
+	memcpy(copy, bytes, len);
+	copy[len] = '\0';
+	*at += len + 1;
+	return copy;
+}
+
+static void
+put_span(char **at, DmshookSpan *span)
+{
+	if (span->data)
+		span->data = put_bytes(at, span->data, span->len);
+}
+
+/* The buffers that bodies are built in, made again when one event was huge. */
+static void
+reset_buffer(StringInfo buf)
+{
+	if (buf->data != NULL && buf->maxlen > 1024 * 1024)
+	{
+		pfree(buf->data);
+		buf->data = NULL;
+	}
+	if (buf->data == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(cache_context);
+
+		initStringInfo(buf);
+		MemoryContextSwitchTo(old);
+	}
+	resetStringInfo(buf);
+}
+
+void
+dmshook_cache_copy(DmshookCached *cached, bool test)
+{
+	static StringInfoData body;
+	static StringInfoData query;
+	char		too_large[128];
+	char	   *problem = NULL;
+	char	   *at;
+
+	Assert(cached->row != NULL && cached->chunk == NULL);
+	reset_buffer(&body);
+	reset_buffer(&query);
+	build(cached->row, test, &body, &query, &problem);
+	if (problem == NULL && body.len > dmshook_max_body)
+	{
+		snprintf(too_large, sizeof(too_large),
+				 "the body has %d bytes, more than dmshook.max_body allows", body.len);
+		problem = too_large;
+	}
+	if (problem)
+		resetStringInfo(&body);
+
+	cached->size = body.len + query.len + (problem ? strlen(problem) : 0) +
+		cached->type.len + cached->tenant.len + cached->old_tenant.len + 6;
+	at = cached->chunk = MemoryContextAllocHuge(cache_context, cached->size);
+	if (problem)
+		cached->problem = put_bytes(&at, problem, strlen(problem));
+	else
+	{
+		cached->body_len = body.len;
+		cached->body = put_bytes(&at, body.data, body.len);
+		if (query_wanted || test)
+			cached->query = put_bytes(&at, query.data, query.len);
+	}
+	put_span(&at, &cached->type);
+	put_span(&at, &cached->tenant);
+	put_span(&at, &cached->old_tenant);
+	cache_bytes += cached->size;
+}
+
+void
+dmshook_cache_keep(DmshookCached *cached)
+{
+	cached->refs++;
+	if (cached->chunk == NULL)
+		dmshook_cache_copy(cached, false);
+}
+
+void
+dmshook_cache_drop(DmshookCached *cached)
+{
+	Assert(cached->refs > 0);
+	if (--cached->refs > 0)
+		return;
+	if (cached->chunk)
+	{
+		pfree(cached->chunk);
+		cache_bytes -= cached->size;
+	}
+	cached->next_free = free_headers;
+	free_headers = cached;
+}
+
+Size
+dmshook_cache_size(void)
+{
+	return cache_bytes;
+}

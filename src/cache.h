@@ -1,0 +1,62 @@
+/*
+ * cache.h - events in memory: the bytes to send, shared by all webhooks that
+ * get them. See cache.c.
+ */
+#ifndef DMSHOOK_CACHE_H
+#define DMSHOOK_CACHE_H
+
+#include "postgres.h"
+
+#include "event.h"
+
+/*
+ * An event as the dispatcher keeps it. Between dmshook_cache_begin() and
+ * dmshook_cache_end() the spans point into the row that is being read; when
+ * somebody keeps it, they and the body are copied.
+ */
+typedef struct DmshookCached
+{
+	int			refs;
+	int64		id;
+	int64		nonce;
+	TimestampTz at;
+	uint64		entity;			/* dmshook_entity_hash() */
+	DmshookSpan type;
+	DmshookSpan tenant;
+	DmshookSpan old_tenant;
+	const DmshookEvent *row;	/* while it is being read, else NULL */
+	char	   *body;			/* UTF-8, zero-terminated; NULL: it could not be built */
+	int			body_len;
+	char	   *query;			/* "?id=...", for methods without a body */
+	char	   *problem;		/* why there is no body */
+	char	   *chunk;			/* the copy: all of the above is in it; NULL: not copied */
+	Size		size;
+	struct DmshookCached *next_free;
+} DmshookCached;
+
+/* Dispatcher, once. */
+extern void dmshook_cache_init(MemoryContext parent);
+
+/*
+ * A row is being read: its event, not yet copied, with one reference, which
+ * dmshook_cache_end() gives back. Not nested.
+ */
+extern DmshookCached *dmshook_cache_begin(const DmshookEvent *row);
+extern void dmshook_cache_end(DmshookCached *cached);
+
+/*
+ * Copy it now (with "test": true where asked). Called by keep; for requests
+ * that no webhook's window holds, by hand.
+ */
+extern void dmshook_cache_copy(DmshookCached *cached, bool test);
+
+extern void dmshook_cache_keep(DmshookCached *cached);
+extern void dmshook_cache_drop(DmshookCached *cached);
+
+/* From now on queries are built too: there is a webhook whose method has no body. */
+extern void dmshook_cache_want_query(void);
+
+/* Bytes that all of them take. */
+extern Size dmshook_cache_size(void);
+
+#endif							/* DMSHOOK_CACHE_H */

@@ -1,0 +1,416 @@
+/*
+ * roster.c - the webhooks of a dispatcher in memory.
+ *
+ * Runs in the dispatcher; loads under the snapshot with which events are then
+ * read, so that no event is matched by a configuration older than itself. A
+ * configuration that cannot be used (written by a newer version, say) is kept as the
+ * reason why, which every attempt of that webhook then says: it stops nobody
+ * else. Secrets live in a profile's context alone and are wiped with it.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "match.h"
+#include "roster.h"
+
+/* Entries from the log beside those in flight: what a commit interval uses up, and more. */
+#define WINDOW_SPARE	64
+#define WINDOW_MAX		8192
+
+static MemoryContext roster_context = NULL;
+static HTAB *webhooks = NULL;
+static HTAB *types = NULL;
+static uint64 generation = 1;
+static uint64 next_serial = 1;
+
+typedef struct WebhookEntry
+{
+	int			id;				/* hash key */
+	DmshookWebhook *webhook;
+} WebhookEntry;
+
+void
+dmshook_roster_init(MemoryContext parent)
+{
+	HASHCTL		ctl = {0};
+
+	roster_context = AllocSetContextCreate(parent, "dmshook webhooks", ALLOCSET_DEFAULT_SIZES);
+	ctl.keysize = sizeof(int);
+	ctl.entrysize = sizeof(WebhookEntry);
+	ctl.hcxt = roster_context;
+	webhooks = hash_create("dmshook webhooks", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	ctl.keysize = sizeof(((DmshookTypeInfo *) 0)->name);
+	ctl.entrysize = sizeof(DmshookTypeInfo);
+	types = hash_create("dmshook event types", 64, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
+DmshookWebhook *
+dmshook_roster_find(int webhook)
+{
+	WebhookEntry *entry = hash_search(webhooks, &webhook, HASH_FIND, NULL);
+
+	return entry ? entry->webhook : NULL;
+}
+
+DmshookWebhook *
+dmshook_roster_iterate(DmshookWebhook *previous)
+{
+	static HASH_SEQ_STATUS status;
+	WebhookEntry *entry;
+
+	if (previous == NULL)
+		hash_seq_init(&status, webhooks);
+	entry = hash_seq_search(&status);
+	return entry ? entry->webhook : NULL;
+}
+
+void
+dmshook_profile_keep(DmshookProfile *profile)
+{
+	profile->refs++;
+}
+
+void
+dmshook_profile_drop(DmshookProfile *profile)
+{
+	Assert(profile->refs > 0);
+	if (--profile->refs > 0)
+		return;
+	for (int i = 0; i < profile->nsigners; i++)
+		dmshook_signer_free(profile->signer[i]);
+	/* header lines hold credentials */
+	for (int i = 0; i < profile->endpoint.nheaders; i++)
+		explicit_bzero((char *) profile->endpoint.headers[i], strlen(profile->endpoint.headers[i]));
+	MemoryContextDelete(profile->context);
+}
+
+/* A webhook's name in a header: what is not printable ASCII is percent-encoded UTF-8. */
+static void
+format_name_header(const char *name, char *out, size_t size)
+{
+	StringInfoData buf;
+	char	   *utf8 = pg_server_to_any(name, strlen(name), PG_UTF8);
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "dmshook-webhook: ");
+	for (const unsigned char *c = (const unsigned char *) utf8; *c; c++)
+	{
+		if (*c >= 0x20 && *c < 0x7f && *c != '%')
+			appendStringInfoChar(&buf, *c);
+		else
+			appendStringInfo(&buf, "%%%02X", *c);
+	}
+	strlcpy(out, buf.data, size);
+	pfree(buf.data);
+}
+
+/* Custom headers to lines "name: value". */
+static void
+add_headers(DmshookProfile *profile, Jsonb *headers)
+{
+	JsonbIterator *it = JsonbIteratorInit(&headers->root);
+	JsonbValue	v;
+	JsonbIteratorToken token;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(v.val.string.val, v.val.string.len);
+		else if (token == WJB_VALUE && v.type == jbvString)
+			profile->endpoint.headers[profile->endpoint.nheaders++] =
+				psprintf("%s: %.*s", name, v.val.string.len, v.val.string.val);
+	}
+}
+
+/* Fill in a profile; may raise errors. In its context. */
+static void
+build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
+{
+	DmshookEndpoint *endpoint = &profile->endpoint;
+	char	   *auth;
+
+	dmshook_options_parse(row->options, &profile->options);
+	format_name_header(row->name, profile->name_header, sizeof(profile->name_header));
+
+	endpoint->serial = next_serial++;
+	endpoint->url = pstrdup(row->url);
+	endpoint->method = pstrdup(row->method);
+	endpoint->timeout = profile->options.timeout;
+	endpoint->connect_timeout = profile->options.connect_timeout;
+	endpoint->http_version = profile->options.http_version;
+	endpoint->ca_certificate = profile->options.ca_certificate;
+	endpoint->success = profile->options.plan.success;
+	endpoint->headers = palloc0(sizeof(char *) * (2 + (row->headers ? JB_ROOT_COUNT(row->headers) : 0)));
+	endpoint->headers[endpoint->nheaders++] = profile->name_header;
+	if (row->auth && (auth = dmshook_auth_header(row->auth)) != NULL)
+		endpoint->headers[endpoint->nheaders++] = auth;
+	if (row->headers)
+		add_headers(profile, row->headers);
+
+	profile->has_body = strcmp(row->method, "GET") != 0 && strcmp(row->method, "DELETE") != 0;
+	profile->url_has_query = strchr(row->url, '?') != NULL;
+	if (!profile->has_body)
+		dmshook_cache_want_query();
+
+	for (int i = 0; i < row->nsecrets && profile->nsigners < DMSHOOK_MAX_SIGNERS; i++)
+	{
+		const char *problem = NULL;
+		DmshookSigner *signer = dmshook_signer_create(row->secrets[i], &problem);
+
+		if (signer == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIG_FILE_ERROR),
+					 errmsg("signing secret cannot be used: %s", problem ? problem : "out of memory")));
+		profile->signer[profile->nsigners++] = signer;
+	}
+	if (profile->nsigners == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("there is no signing secret")));
+}
+
+/* A profile for a row; one that cannot be used says why. */
+static DmshookProfile *
+make_profile(const DmshookWebhookRow *row)
+{
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	MemoryContext context = AllocSetContextCreate(roster_context, "dmshook profile", ALLOCSET_SMALL_SIZES);
+	DmshookProfile *profile = MemoryContextAllocZero(context, sizeof(DmshookProfile));
+
+	profile->refs = 1;
+	profile->context = context;
+	profile->version = row->version;
+	dmshook_plan_default(&profile->options.plan);
+	profile->options.max_in_flight = 1;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		build_profile(profile, row);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		profile->problem = error->message;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+	return profile;
+}
+
+static bool
+same_profile(const DmshookWebhookRow *a, const DmshookWebhookRow *b)
+{
+	if (a->version != b->version || a->nsecrets != b->nsecrets)
+		return false;
+	for (int i = 0; i < a->nsecrets; i++)
+	{
+		if (strcmp(a->secrets[i], b->secrets[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+void
+dmshook_roster_apply(DmshookWebhook *webhook)
+{
+	DmshookConsumerSettings settings;
+	const DmshookOptions *options = &webhook->profile->options;
+	int			wanted = options->max_in_flight + WINDOW_SPARE + 3 * webhook->committed;
+
+	webhook->window = Min(wanted, WINDOW_MAX);
+	settings.may_send = webhook->row->enabled && !webhook->row->paused && !webhook->dropped;
+	settings.ordered = options->ordered;
+	settings.window = webhook->window;
+	settings.max_in_flight = options->max_in_flight;
+	dmshook_consumer_set(webhook->consumer, &settings);
+}
+
+/* A webhook that was not there: its consumer, state and place. */
+static DmshookWebhook *
+add_webhook(DmshookConsumers *set, const DmshookWebhookRow *row, bool start, int64 last_value)
+{
+	DmshookWebhook *webhook = MemoryContextAllocZero(roster_context, sizeof(DmshookWebhook));
+	WebhookEntry *entry;
+	int64		high = dmshook_consumers_high(set);
+	int64		next = high;
+	bool		stored = start && row->low >= 0;
+	bool		found;
+
+	webhook->id = row->id;
+	webhook->due_from = DT_NOBEGIN;
+	webhook->next_due = start ? DT_NOBEGIN : DT_NOEND;
+	webhook->state.webhook = webhook->place.webhook = row->id;
+	webhook->state.delivered = row->delivered;
+	webhook->state.failed = row->failed;
+	webhook->state.failures = row->failures;
+	webhook->place.low = row->low;
+	ItemPointerSetInvalid(&webhook->place.tid);
+	ItemPointerSetInvalid(&webhook->state.tid);
+
+	if (stored)
+		next = row->low;
+	else if (!start && row->nsubscriptions > 0)
+		next = Min(next, row->subscriptions[0].from_id - 1);
+	webhook->consumer = dmshook_consumer_add(set, row->id, webhook, next, start ? last_value : 0,
+											 row->skip, stored);
+	if (webhook->consumer == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	entry = hash_search(webhooks, &row->id, HASH_ENTER, &found);
+	entry->webhook = webhook;
+	return webhook;
+}
+
+void
+dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 last_value)
+{
+	MemoryContext context = AllocSetContextCreate(roster_context, "dmshook webhook row", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	List	   *rows = dmshook_store_webhooks(webhook_id);
+	ListCell   *cell;
+
+	MemoryContextSwitchTo(old);
+	foreach(cell, rows)
+	{
+		DmshookWebhookRow *row = lfirst(cell);
+		DmshookWebhook *webhook = dmshook_roster_find(row->id);
+
+		if (webhook == NULL)
+			webhook = add_webhook(set, row, start, last_value);
+		if (webhook->profile == NULL || !same_profile(webhook->row, row))
+		{
+			DmshookProfile *before = webhook->profile;
+
+			webhook->profile = make_profile(row);
+			if (before)
+			{
+				/* what waits may lack what the new method needs: it is read again */
+				if (before->has_body && !webhook->profile->has_body)
+					dmshook_consumer_shed(webhook->consumer);
+				dmshook_profile_drop(before);
+			}
+		}
+		webhook->row = row;
+		dmshook_roster_apply(webhook);
+
+		/* each row may outlive the others: a context for each, but for the first load */
+		if (webhook->context && list_length(rows) == 1)
+			MemoryContextDelete(webhook->context);
+		webhook->context = list_length(rows) == 1 ? context : NULL;
+	}
+	if (rows == NIL)
+		MemoryContextDelete(context);
+	generation++;
+}
+
+void
+dmshook_roster_remove(DmshookWebhook *webhook)
+{
+	dmshook_consumer_remove(webhook->consumer);
+	dmshook_profile_drop(webhook->profile);
+	hash_search(webhooks, &webhook->id, HASH_REMOVE, NULL);
+	if (webhook->context)
+		MemoryContextDelete(webhook->context);
+	pfree(webhook);
+	generation++;
+}
+
+static bool
+version_wants_type(const DmshookSubscription *version, const char *type, size_t len)
+{
+	for (int i = 0; i < version->nevents; i++)
+	{
+		if (dmshook_pattern_matches(version->events[i], strlen(version->events[i]), type, len))
+			return true;
+	}
+	return false;
+}
+
+static bool
+span_equals(DmshookSpan span, const char *text)
+{
+	return span.data != NULL && strlen(text) == (size_t) span.len && memcmp(span.data, text, span.len) == 0;
+}
+
+bool
+dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event)
+{
+	const DmshookSubscription *version = NULL;
+
+	/* the last version that begins at or before the event; most events meet the newest */
+	for (int i = webhook->row->nsubscriptions - 1; i >= 0 && version == NULL; i--)
+	{
+		if (webhook->row->subscriptions[i].from_id <= event->id)
+			version = &webhook->row->subscriptions[i];
+	}
+	if (version == NULL || !version->enabled)
+		return false;
+	if (version->tenant && !span_equals(event->tenant, version->tenant) &&
+		!span_equals(event->old_tenant, version->tenant))
+		return false;
+	return version_wants_type(version, event->type.data, event->type.len);
+}
+
+DmshookTypeInfo *
+dmshook_roster_type(DmshookSpan type)
+{
+	char		name[sizeof(((DmshookTypeInfo *) 0)->name)];
+	DmshookTypeInfo *info;
+	HASH_SEQ_STATUS status;
+	WebhookEntry *entry;
+	bool		found;
+
+	memcpy(name, type.data, Min(type.len, (int) sizeof(name) - 1));
+	name[Min(type.len, (int) sizeof(name) - 1)] = '\0';
+	info = hash_search(types, name, HASH_ENTER, &found);
+	if (!found)
+	{
+		info->generation = 0;
+		info->n = info->size = 0;
+		info->consumer = NULL;
+	}
+	if (info->generation == generation)
+		return info;
+
+	info->n = 0;
+	hash_seq_init(&status, webhooks);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		DmshookWebhookRow *row = entry->webhook->row;
+		bool		wanted = false;
+
+		/* any version: events of the past are judged by that of then */
+		for (int i = 0; i < row->nsubscriptions && !wanted; i++)
+			wanted = row->subscriptions[i].enabled &&
+				version_wants_type(&row->subscriptions[i], type.data, type.len);
+		if (!wanted)
+			continue;
+		if (info->n == info->size)
+		{
+			info->size = Max(8, info->size * 2);
+			if (info->consumer == NULL)
+				info->consumer = MemoryContextAlloc(roster_context, sizeof(DmshookConsumer *) * info->size);
+			else
+				info->consumer = repalloc(info->consumer, sizeof(DmshookConsumer *) * info->size);
+		}
+		info->consumer[info->n++] = entry->webhook->consumer;
+	}
+	info->generation = generation;
+	return info;
+}

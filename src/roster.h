@@ -1,0 +1,95 @@
+/*
+ * roster.h - the webhooks of a dispatcher in memory: configuration, endpoint,
+ * keys, and who gets what. See roster.c.
+ */
+#ifndef DMSHOOK_ROSTER_H
+#define DMSHOOK_ROSTER_H
+
+#include "postgres.h"
+
+#include "cache.h"
+#include "consumer.h"
+#include "options.h"
+#include "sign.h"
+#include "store.h"
+#include "transport.h"
+
+#define DMSHOOK_MAX_SIGNERS 4
+
+/*
+ * How requests of a webhook look: immutable, made anew when its configuration
+ * changes; the old one lives until its last request has ended.
+ */
+typedef struct DmshookProfile
+{
+	int			refs;
+	MemoryContext context;
+	int			version;		/* webhook_version.id */
+	DmshookEndpoint endpoint;
+	DmshookOptions options;
+	bool		has_body;		/* POST, PUT, PATCH */
+	bool		url_has_query;
+	char		name_header[DMSHOOK_HEADER_SIZE];
+	int			nsigners;
+	DmshookSigner *signer[DMSHOOK_MAX_SIGNERS];
+	char	   *problem;		/* it cannot be used: why */
+} DmshookProfile;
+
+typedef struct DmshookWebhook
+{
+	int			id;
+	MemoryContext context;		/* of row; replaced at each load */
+	DmshookWebhookRow *row;
+	DmshookProfile *profile;
+	DmshookConsumer *consumer;
+	bool		dropped;		/* to be removed when its consumer is no longer busy */
+	int			window;
+	int			committed;		/* results in the last commits, decaying */
+	TimestampTz due_from;		/* queue rows due before it have been picked */
+	TimestampTz next_due;		/* when to look at the queue again; DT_NOEND: never */
+	DmshookState state;
+	bool		state_dirty;
+	DmshookStoredPlace place;
+} DmshookWebhook;
+
+/* A type of event, and the webhooks that may want it. */
+typedef struct DmshookTypeInfo
+{
+	char		name[128];		/* hash key, zero-padded */
+	uint64		generation;		/* of the roster, when the list was made */
+	int			n;
+	int			size;
+	DmshookConsumer **consumer;
+} DmshookTypeInfo;
+
+/* Dispatcher, once. */
+extern void dmshook_roster_init(MemoryContext parent);
+
+/*
+ * Under S: load one webhook (0: all) from the tables. New ones get a consumer that begins
+ * where `next` says (in a life that is under way, created: their first from_id - 1). At start: their
+ * stored low, or high. Dropped ones are left as they are.
+ */
+extern void dmshook_roster_load(DmshookConsumers *set, int webhook, bool start, int64 last_value);
+
+extern DmshookWebhook *dmshook_roster_find(int webhook);
+
+/* Walk: NULL starts, NULL ends. */
+extern DmshookWebhook *dmshook_roster_iterate(DmshookWebhook *previous);
+
+/* Forget a dropped one. */
+extern void dmshook_roster_remove(DmshookWebhook *webhook);
+
+/* Settings of its consumer: may it send, window, in flight. */
+extern void dmshook_roster_apply(DmshookWebhook *webhook);
+
+/* Is the event for the webhook, by the version that holds its id? */
+extern bool dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event);
+
+/* The webhooks that may want a type; valid until the next call or load. */
+extern DmshookTypeInfo *dmshook_roster_type(DmshookSpan type);
+
+extern void dmshook_profile_keep(DmshookProfile *profile);
+extern void dmshook_profile_drop(DmshookProfile *profile);
+
+#endif							/* DMSHOOK_ROSTER_H */
