@@ -145,9 +145,9 @@ extern void dmshook_consumers_free(DmshookConsumers *set);
 
 /*
  * A reader's round: rows found in gaps, ids ascending, oldest epoch first; then
- * rows above high, ascending, every one of them. Looking is told before them (the reader
- * knows once it looked at its gaps) and again when it changes: while a look at gaps
- * is open, ordered webhooks take nothing new.
+ * rows above high, ascending, every one of them. Looking (dmshook_reader_looking()) is told
+ * before each fresh one, for the reader knows it only after its look at the gaps, and again after
+ * the round: while a look at gaps is open, ordered webhooks take nothing new.
  */
 extern void dmshook_consumers_set_looking(DmshookConsumers *set, bool looking);
 extern void dmshook_consumers_late(DmshookConsumers *set, const DmshookLogEvent *event);
@@ -198,9 +198,9 @@ extern void *dmshook_consumer_cookie(const DmshookConsumer *consumer);
  * before, the dispatcher has parked all queue rows of an entity (kind d) but the
  * least; after, it counts them with dmshook_consumer_row_added(). Switched off: before,
  * it has made all parked rows due. Entries that wait become parking or
- * pending by themselves.
+ * pending by themselves. false: no memory for ordering: it is left unordered; try again.
  */
-extern void dmshook_consumer_set(DmshookConsumer *consumer, const DmshookConsumerSettings *settings);
+extern bool dmshook_consumer_set(DmshookConsumer *consumer, const DmshookConsumerSettings *settings);
 
 /*
  * Read again from id + 1 on: what is done or open is not sent again. For a new subscription
@@ -234,7 +234,7 @@ extern void dmshook_consumer_feed_late(DmshookConsumer *consumer, int64_t id, co
  * range; false: no room, it stands before this one, feed no more of this scan. In the end, if all
  * were eaten: fed(upto as dmshook_reader_scan() returned it).
  */
-extern bool dmshook_consumer_wants(const DmshookConsumer *consumer, int64_t *after, int64_t *upto, int *room);
+extern bool dmshook_consumer_wants(DmshookConsumer *consumer, int64_t *after, int64_t *upto, int *room);
 extern bool dmshook_consumer_feed(DmshookConsumer *consumer, const DmshookLogEvent *event);
 extern void dmshook_consumer_fed(DmshookConsumer *consumer, int64_t upto);
 
@@ -369,7 +369,7 @@ extern void *dmshook_replay_cookie(const DmshookReplay *replay);
  * As wants, feed, fed of a webhook. The caller feeds only what the replay asks for (types, time), that has a final
  * attempt, no queue row, and no attempt with this command, under S; what is held in memory is left out here.
  */
-extern bool dmshook_replay_wants(const DmshookReplay *replay, int64_t *after, int64_t *upto, int *room);
+extern bool dmshook_replay_wants(DmshookReplay *replay, int64_t *after, int64_t *upto, int *room);
 extern bool dmshook_replay_feed(DmshookReplay *replay, const DmshookLogEvent *event);
 extern void dmshook_replay_fed(DmshookReplay *replay, int64_t upto);
 
