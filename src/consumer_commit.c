@@ -24,7 +24,7 @@ dmshook_consumers_dirty(const DmshookConsumers *set)
 static DmshookFate
 fate_of(const DmshookEntry *entry)
 {
-	if (entry->state == DMSHOOK_OK)
+	if (entry->state == DMSHOOK_ENDED_OK)
 		return DMSHOOK_FATE_DELIVERED;
 	if (entry->cancelled || (entry->origin == DMSHOOK_FROM_LOG && entry->id <= entry->consumer->skip))
 		return DMSHOOK_FATE_CANCELLED;

@@ -543,7 +543,7 @@ dmshook__remove_entry(DmshookEntry *entry)
 		c->flying--;
 		c->set->flying--;
 	}
-	else if (entry->state >= DMSHOOK_OK)
+	else if (entry->state >= DMSHOOK_ENDED_OK)
 		c->finished--;
 	while (*link != entry)
 		link = &(*link)->hash_next;
