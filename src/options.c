@@ -1,0 +1,766 @@
+/*
+ * options.c - Reading what an admin typed: a webhook's options, its
+ * authentication and its headers.
+ *
+ * Runs in backends, when a webhook is created or altered, and in the
+ * dispatcher, when it loads a webhook (then everything was checked before, and an
+ * error means that somebody wrote to the tables by hand).  No access to
+ * tables, no transaction needed beyond what ereport() needs.  Results live in
+ * the caller's memory context.  A credential or a header's value is never part
+ * of an error message here.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "common/base64.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/numeric.h"
+
+#include "match.h"
+#include "options.h"
+
+#define MS_PER_SECOND	INT64CONST(1000)
+#define MS_PER_DAY		(86400 * MS_PER_SECOND)
+
+#define MAX_TIMEOUT		(3600 * MS_PER_SECOND)
+#define MAX_DELAY		(30 * MS_PER_DAY)
+#define MAX_HEADERS		50
+#define MAX_HEADER_NAME	100
+#define MAX_HEADER_VALUE	8192
+
+typedef void (*OptionReader) (const char *name, const JsonbValue *value, DmshookOptions *out);
+
+typedef struct Option
+{
+	const char *name;
+	OptionReader read;
+} Option;
+
+typedef void (*MemberCallback) (const char *name, const JsonbValue *value, void *arg);
+
+static void each_member(Jsonb *object, MemberCallback callback, void *arg);
+static void each_member_of(JsonbContainer *container, MemberCallback callback, void *arg);
+static void read_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_connect_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_max_attempts(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_backoff(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_max_in_flight(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_http_version(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_success(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_no_retry(const char *name, const JsonbValue *value, DmshookOptions *out);
+
+/* Those of this version, in the order of the documentation. */
+static const Option known_options[] = {
+	{"timeout", read_timeout},
+	{"connect_timeout", read_connect_timeout},
+	{"max_attempts", read_max_attempts},
+	{"backoff", read_backoff},
+	{"max_in_flight", read_max_in_flight},
+	{"ordering", read_ordering},
+	{"http_version", read_http_version},
+	{"ca_certificate", read_ca_certificate},
+	{"success", read_success},
+	{"no_retry", read_no_retry},
+};
+
+/* Documented for later versions: refused, never accepted and ignored. */
+static const char *const later_options[] = {
+	"breaker", "rate_limit", "signature", "signature_header", "format", "numbers",
+	"transform", "allowed_addresses", "disable_after", "alert_to", "retention",
+};
+
+/* Kinds of authentication and their members; of this version those with members. */
+typedef struct AuthKind
+{
+	const char *name;
+	bool		supported;
+	const char *member[2];
+	const char *example;
+} AuthKind;
+
+static const AuthKind auth_kinds[] = {
+	{"none", true, {NULL, NULL}, "{\"kind\": \"none\"}"},
+	{"basic", true, {"username", "password"}, "{\"kind\": \"basic\", \"username\": \"...\", \"password\": \"...\"}"},
+	{"bearer", true, {"token", NULL}, "{\"kind\": \"bearer\", \"token\": \"...\"}"},
+	{"api_key", true, {"header", "key"}, "{\"kind\": \"api_key\", \"header\": \"X-API-Key\", \"key\": \"...\"}"},
+	{"oauth2", false, {NULL, NULL}, NULL},
+	{"mtls", false, {NULL, NULL}, NULL},
+};
+
+/* Set by HTTP or by dmshook in each request, so that nobody else may. */
+static const char *const reserved_headers[] = {
+	"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
+	"proxy-connection", "proxy-authorization", "upgrade", "te", "trailer", "expect", "user-agent",
+};
+static const char *const reserved_prefixes[] = {"webhook-", "dmshook-"};
+
+/* ------------------------------------------------------------------------
+ * JSON
+ * ------------------------------------------------------------------------ */
+
+/* Call back for each member of an object, whose names are zero-terminated copies. */
+static void
+each_member(Jsonb *object, MemberCallback callback, void *arg)
+{
+	each_member_of(&object->root, callback, arg);
+}
+
+static void
+each_member_of(JsonbContainer *container, MemberCallback callback, void *arg)
+{
+	JsonbIterator *it = JsonbIteratorInit(container);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	char	   *name = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+		else if (token == WJB_VALUE)
+		{
+			callback(name, &value, arg);
+			pfree(name);
+		}
+	}
+}
+
+static bool
+is_object(Jsonb *jsonb)
+{
+	return JB_ROOT_IS_OBJECT(jsonb);
+}
+
+/* A string member as a zero-terminated copy; NULL when absent or no string. */
+static char *
+string_member(Jsonb *object, const char *name)
+{
+	JsonbValue	buf;
+	JsonbValue *value = getKeyJsonValueFromContainer(&object->root, name, strlen(name), &buf);
+
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/* ------------------------------------------------------------------------
+ * Values of options
+ * ------------------------------------------------------------------------ */
+
+static void pg_attribute_noreturn()
+bad_option(const char *name, const char *wanted)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid value for webhook option \"%s\"", name),
+			 errhint("It must be %s.", wanted)));
+}
+
+static char *
+option_string(const char *name, const JsonbValue *value, const char *wanted)
+{
+	if (value->type != jbvString)
+		bad_option(name, wanted);
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static double
+option_number(const char *name, const JsonbValue *value, double min, double max, const char *wanted)
+{
+	double		number;
+
+	if (value->type != jbvNumeric)
+		bad_option(name, wanted);
+	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
+												NumericGetDatum(value->val.numeric)));
+	if (isnan(number) || number < min || number > max)
+		bad_option(name, wanted);
+	return number;
+}
+
+static int
+option_int(const char *name, const JsonbValue *value, int min, int max, const char *wanted)
+{
+	double		number = option_number(name, value, min, max, wanted);
+
+	if (number != floor(number))
+		bad_option(name, wanted);
+	return (int) number;
+}
+
+/* '30 days', '30d', '15s', 'PT15S' in milliseconds; false: malformed. A month has 30 days. */
+static bool
+parse_interval(const char *text, int64 *ms)
+{
+	char		workbuf[256];
+	char	   *field[MAXDATEFIELDS];
+	int			ftype[MAXDATEFIELDS];
+	int			nf;
+	int			dtype;
+	struct pg_itm_in itm;
+	double		days;
+	double		result;
+	int			err;
+
+	memset(&itm, 0, sizeof(itm));
+	err = ParseDateTime(text, workbuf, sizeof(workbuf), field, ftype, MAXDATEFIELDS, &nf);
+	if (err == 0)
+		err = DecodeInterval(field, ftype, nf, INTERVAL_FULL_RANGE, &dtype, &itm);
+	if (err == DTERR_BAD_FORMAT)
+	{
+		char	   *copy = pstrdup(text);
+
+		err = DecodeISO8601Interval(copy, &dtype, &itm);
+		pfree(copy);
+	}
+	if (err != 0 || dtype != DTK_DELTA)
+		return false;
+
+	days = (double) itm.tm_year * 360 + (double) itm.tm_mon * 30 + itm.tm_mday;
+	result = days * MS_PER_DAY + (double) itm.tm_usec / 1000;
+	if (fabs(result) > (double) PG_INT64_MAX / 2)
+		return false;
+	*ms = (int64) result;
+	return true;
+}
+
+static int64
+option_interval(const char *name, const JsonbValue *value, int64 min, int64 max, const char *wanted)
+{
+	char	   *text = option_string(name, value, wanted);
+	int64		ms;
+
+	if (!parse_interval(text, &ms) || ms < min || ms > max)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for webhook option \"%s\": \"%s\"", name, text),
+				 errhint("It must be %s.", wanted)));
+	pfree(text);
+	return ms;
+}
+
+/* ------------------------------------------------------------------------
+ * The options
+ * ------------------------------------------------------------------------ */
+
+#define WANTED_TIMEOUT	"an interval from 1 ms to 1 hour, such as \"15s\""
+#define WANTED_DELAY	"an interval from 1 ms to 30 days, such as \"5s\" or \"12 hours\""
+
+static void
+read_timeout(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	out->timeout = (int) option_interval(name, value, 1, MAX_TIMEOUT, WANTED_TIMEOUT);
+}
+
+static void
+read_connect_timeout(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	out->connect_timeout = (int) option_interval(name, value, 1, MAX_TIMEOUT, WANTED_TIMEOUT);
+}
+
+static void
+read_max_attempts(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	out->plan.max_attempts = option_int(name, value, 1, 1000, "a whole number from 1 (never again) to 1000");
+}
+
+static void
+read_max_in_flight(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	out->max_in_flight = option_int(name, value, 1, 10000, "a whole number from 1 to 10000");
+}
+
+static void
+read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "\"none\", or \"entity\" to send the events of one vehicle, deal, job or customer one at a time and in order";
+	char	   *text = option_string(name, value, wanted);
+
+	if (strcmp(text, "entity") != 0 && strcmp(text, "none") != 0)
+		bad_option(name, wanted);
+	out->ordered = strcmp(text, "entity") == 0;
+}
+
+static void
+read_http_version(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "\"1.1\" or \"2\"";
+	char	   *text = option_string(name, value, wanted);
+
+	if (strcmp(text, "1.1") == 0)
+		out->http_version = 11;
+	else if (strcmp(text, "2") == 0)
+		out->http_version = 20;
+	else
+		bad_option(name, wanted);
+}
+
+/* Its shape only: what is inside is looked at by the TLS library when it connects. */
+static void
+read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "one or more certificates in PEM format, from \"-----BEGIN CERTIFICATE-----\" to \"-----END CERTIFICATE-----\", and no key";
+	char	   *text = option_string(name, value, wanted);
+	const char *p = text;
+	int			n = 0;
+
+	if (strstr(text, "PRIVATE KEY") != NULL)
+		bad_option(name, wanted);
+	while ((p = strstr(p, "-----BEGIN CERTIFICATE-----")) != NULL)
+	{
+		const char *content = p + strlen("-----BEGIN CERTIFICATE-----");
+		const char *end = strstr(content, "-----END CERTIFICATE-----");
+
+		if (end == NULL || strspn(content, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \r\n") != (size_t) (end - content) ||
+			end - content < 64)
+			bad_option(name, wanted);
+		n++;
+		p = end;
+	}
+	if (n == 0 || strlen(text) > 256 * 1024)
+		bad_option(name, wanted);
+	out->ca_certificate = text;
+}
+
+static void
+read_status_list(const char *name, const JsonbValue *value, DmshookStatusList *list)
+{
+	const char *wanted = "a list of status codes from 100 to 599, such as \"200-299\" or \"400,404,410-499\"";
+	char	   *text = option_string(name, value, wanted);
+	size_t		fault;
+
+	if (!dmshook_status_list_parse(text, list, &fault))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for webhook option \"%s\": \"%s\", at character %d", name, text, (int) fault + 1),
+				 errhint("It must be %s.", wanted)));
+}
+
+static void
+read_success(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	read_status_list(name, value, &out->plan.success);
+	if (out->plan.success.n == 0)
+		bad_option(name, "a list with at least one status code, such as \"200-299\"");
+}
+
+static void
+read_no_retry(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	read_status_list(name, value, &out->plan.no_retry);
+}
+
+#define WANTED_BACKOFF \
+	"{\"initial\": \"5s\", \"factor\": 4, \"max\": \"12h\", \"jitter\": 0.2} or {\"intervals\": [\"5s\", \"5m\", \"30m\", \"2h\"], \"jitter\": 0.2}"
+
+static void
+read_intervals(const JsonbValue *value, DmshookPlan *plan)
+{
+	JsonbContainer *array;
+	int			n;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data) ||
+		JsonContainerIsScalar(value->val.binary.data))
+		bad_option("backoff", WANTED_BACKOFF);
+	array = value->val.binary.data;
+	n = JsonContainerSize(array);
+	if (n < 1 || n > DMSHOOK_MAX_INTERVALS)
+		bad_option("backoff", psprintf("a list of 1 to %d intervals", DMSHOOK_MAX_INTERVALS));
+	for (int i = 0; i < n; i++)
+		plan->interval[i] = option_interval("backoff", getIthJsonbValueFromContainer(array, i),
+											1, MAX_DELAY, WANTED_DELAY);
+	plan->n_intervals = n;
+}
+
+typedef struct Backoff
+{
+	DmshookPlan *plan;
+	bool		exponential;	/* a member of the one form was there */
+	bool		list;			/* or of the other */
+} Backoff;
+
+static void
+read_backoff_member(const char *name, const JsonbValue *value, void *arg)
+{
+	Backoff    *backoff = arg;
+	DmshookPlan *plan = backoff->plan;
+
+	if (value->type == jbvNull)
+		return;
+	if (strcmp(name, "initial") == 0)
+	{
+		plan->initial = option_interval("backoff.initial", value, 1, MAX_DELAY, WANTED_DELAY);
+		backoff->exponential = true;
+	}
+	else if (strcmp(name, "max") == 0)
+	{
+		plan->max = option_interval("backoff.max", value, 1, MAX_DELAY, WANTED_DELAY);
+		backoff->exponential = true;
+	}
+	else if (strcmp(name, "factor") == 0)
+	{
+		plan->factor = option_number("backoff.factor", value, 1, 1000, "a number from 1 to 1000");
+		backoff->exponential = true;
+	}
+	else if (strcmp(name, "jitter") == 0)
+		plan->jitter = option_number("backoff.jitter", value, 0, 1, "a number from 0 to 1");
+	else if (strcmp(name, "intervals") == 0)
+	{
+		read_intervals(value, plan);
+		backoff->list = true;
+	}
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("unknown member \"%s\" of webhook option \"backoff\"", name),
+				 errhint("It must be %s.", WANTED_BACKOFF)));
+}
+
+static void
+read_backoff(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	Backoff		backoff = {.plan = &out->plan};
+
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		bad_option(name, WANTED_BACKOFF);
+	each_member_of(value->val.binary.data, read_backoff_member, &backoff);
+	if (backoff.exponential && backoff.list)
+		bad_option(name, WANTED_BACKOFF);
+	if (!backoff.list && out->plan.max < out->plan.initial)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("webhook option \"backoff\": \"max\" is shorter than \"initial\"")));
+}
+
+/* The list that an error shows. */
+static char *
+option_names(void)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < (int) lengthof(known_options); i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", known_options[i].name);
+	return buf.data;
+}
+
+static void pg_attribute_noreturn()
+unknown_option(const char *name)
+{
+	const char *nearest = NULL;
+	int			best = 3;
+
+	for (int i = 0; i < (int) lengthof(later_options); i++)
+	{
+		if (strcmp(name, later_options[i]) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("webhook option \"%s\" is not supported in this version", name),
+					 errhint("There are: %s.", option_names())));
+	}
+	for (int i = 0; i < (int) lengthof(known_options); i++)
+	{
+		int			distance = dmshook_edit_distance(name, strlen(name), known_options[i].name,
+													 strlen(known_options[i].name), best);
+
+		if (distance < best)
+		{
+			best = distance;
+			nearest = known_options[i].name;
+		}
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("unknown webhook option \"%s\"", name),
+			 nearest != NULL ?
+			 errhint("Did you mean \"%s\"? There are: %s.", nearest, option_names()) :
+			 errhint("There are: %s.", option_names())));
+}
+
+static void
+read_option(const char *name, const JsonbValue *value, void *arg)
+{
+	for (int i = 0; i < (int) lengthof(known_options); i++)
+	{
+		if (strcmp(name, known_options[i].name) == 0)
+		{
+			if (value->type != jbvNull)
+				known_options[i].read(name, value, arg);
+			return;
+		}
+	}
+	unknown_option(name);
+}
+
+void
+dmshook_options_parse(Jsonb *options, DmshookOptions *out)
+{
+	JsonbValue	buf;
+	JsonbValue *max_attempts;
+
+	memset(out, 0, sizeof(*out));
+	out->timeout = 15000;
+	out->connect_timeout = 5000;
+	out->max_in_flight = 32;
+	out->http_version = 11;
+	dmshook_plan_default(&out->plan);
+
+	if (options == NULL)
+		return;
+	if (!is_object(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("webhook options are not a JSON object"),
+				 errhint("Write them as {\"timeout\": \"15s\", ...}. There are: %s.", option_names())));
+	each_member(options, read_option, out);
+
+	/* A list of four intervals asks for five attempts, unless it is said otherwise. */
+	max_attempts = getKeyJsonValueFromContainer(&options->root, "max_attempts", strlen("max_attempts"), &buf);
+	if (out->plan.n_intervals > 0 && (max_attempts == NULL || max_attempts->type == jbvNull))
+		out->plan.max_attempts = out->plan.n_intervals + 1;
+}
+
+/* ------------------------------------------------------------------------
+ * Headers
+ * ------------------------------------------------------------------------ */
+
+/* RFC 9110: a token. */
+static bool
+is_token(const char *name)
+{
+	return *name != '\0' &&
+		strspn(name, "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == strlen(name);
+}
+
+static bool
+has_control(const char *text, int len)
+{
+	for (int i = 0; i < len; i++)
+	{
+		unsigned char c = (unsigned char) text[i];
+
+		if (c < 0x20 || c == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_header_name(const char *name)
+{
+	/* Not shown when it is no token: it may be a whole "Name: secret" line. */
+	if (!is_token(name) || strlen(name) > MAX_HEADER_NAME)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid header name"),
+				 errhint("Names have letters, digits and -_.!#$%%&'*+^`|~ only, at most %d of them; write headers as {\"X-Name\": \"value\"}.",
+						 MAX_HEADER_NAME)));
+	for (int i = 0; i < (int) lengthof(reserved_headers); i++)
+	{
+		if (pg_strcasecmp(name, reserved_headers[i]) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("header \"%s\" is set by dmshook or by HTTP itself", name),
+					 errhint("Leave it out.")));
+	}
+	for (int i = 0; i < (int) lengthof(reserved_prefixes); i++)
+	{
+		if (pg_strncasecmp(name, reserved_prefixes[i], strlen(reserved_prefixes[i])) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("header \"%s\" is set by dmshook or by HTTP itself", name),
+					 errhint("Names that begin with \"%s\" are dmshook's own: choose another.", reserved_prefixes[i])));
+	}
+}
+
+typedef struct HeaderNames
+{
+	char	   *seen[MAX_HEADERS];
+	int			n;
+} HeaderNames;
+
+static void
+check_header(const char *name, const JsonbValue *value, void *arg)
+{
+	HeaderNames *names = arg;
+	const char *text;
+	int			len;
+
+	check_header_name(name);
+	for (int i = 0; i < names->n; i++)
+	{
+		if (pg_strcasecmp(names->seen[i], name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("header \"%s\" is given twice", name),
+					 errhint("Names of headers are the same in upper and lower case.")));
+	}
+	if (names->n == MAX_HEADERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("more than %d headers", MAX_HEADERS)));
+	names->seen[names->n++] = pstrdup(name);
+
+	if (value->type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the value of header \"%s\" is not a string", name),
+				 errhint("Write headers as {\"X-Name\": \"value\"}.")));
+	text = value->val.string.val;
+	len = value->val.string.len;
+	if (has_control(text, len))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the value of header \"%s\" has a line break or another control character", name)));
+	if (len == 0 || len > MAX_HEADER_VALUE || text[0] == ' ' || text[len - 1] == ' ')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the value of header \"%s\" is empty, longer than %d bytes, or begins or ends with a space",
+						name, MAX_HEADER_VALUE)));
+}
+
+void
+dmshook_headers_check(Jsonb *headers)
+{
+	HeaderNames names = {.n = 0};
+
+	if (!is_object(headers))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("headers are not a JSON object"),
+				 errhint("Write headers as {\"X-Name\": \"value\"}.")));
+	each_member(headers, check_header, &names);
+}
+
+/* ------------------------------------------------------------------------
+ * Authentication
+ * ------------------------------------------------------------------------ */
+
+static void pg_attribute_noreturn()
+bad_auth(const char *problem, const AuthKind *kind)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("invalid auth: %s", problem),
+			 errhint("Write it as %s.", kind->example)));
+}
+
+static const AuthKind *
+auth_kind(Jsonb *auth)
+{
+	char	   *name = is_object(auth) ? string_member(auth, "kind") : NULL;
+
+	for (int i = 0; name != NULL && i < (int) lengthof(auth_kinds); i++)
+	{
+		if (strcmp(name, auth_kinds[i].name) != 0)
+			continue;
+		if (!auth_kinds[i].supported)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("auth kind \"%s\" is not supported in this version", name),
+					 errhint("There are: none, basic, bearer, api_key.")));
+		return &auth_kinds[i];
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 !is_object(auth) ? errmsg("invalid auth: not a JSON object") :
+			 name == NULL ? errmsg("invalid auth: no \"kind\"") :
+			 errmsg("unknown auth kind \"%.50s\"", name),
+			 errhint("Write it as {\"kind\": \"none\" | \"basic\" | \"bearer\" | \"api_key\", ...}.")));
+}
+
+/* A member must be one of the kind's, and a string fit for a header. */
+static void
+check_auth_member(const char *name, const JsonbValue *value, void *arg)
+{
+	const AuthKind *kind = arg;
+
+	if (strcmp(name, "kind") == 0)
+		return;
+	for (int i = 0; i < (int) lengthof(kind->member); i++)
+	{
+		if (kind->member[i] == NULL || strcmp(name, kind->member[i]) != 0)
+			continue;
+		if (value->type != jbvString)
+			bad_auth(psprintf("\"%s\" is not a string", name), kind);
+		if (has_control(value->val.string.val, value->val.string.len))
+			bad_auth(psprintf("\"%s\" has a line break or another control character", name), kind);
+		if (value->val.string.len > MAX_HEADER_VALUE)
+			bad_auth(psprintf("\"%s\" is longer than %d bytes", name, MAX_HEADER_VALUE), kind);
+		return;
+	}
+	bad_auth(psprintf("kind \"%s\" has no member \"%.50s\"", kind->name, name), kind);
+}
+
+const char *
+dmshook_auth_check(Jsonb *auth)
+{
+	const AuthKind *kind = auth_kind(auth);
+
+	each_member(auth, check_auth_member, (void *) kind);
+	for (int i = 0; i < (int) lengthof(kind->member) && kind->member[i] != NULL; i++)
+	{
+		char	   *value = string_member(auth, kind->member[i]);
+
+		if (value == NULL)
+			bad_auth(psprintf("no \"%s\"", kind->member[i]), kind);
+		/* The password of an API key used as a user name is often empty. */
+		if (*value == '\0' && strcmp(kind->member[i], "password") != 0)
+			bad_auth(psprintf("\"%s\" is empty", kind->member[i]), kind);
+	}
+	if (strcmp(kind->name, "basic") == 0 && strchr(string_member(auth, "username"), ':') != NULL)
+		bad_auth("\"username\" has a colon", kind);
+	if (strcmp(kind->name, "bearer") == 0 && strchr(string_member(auth, "token"), ' ') != NULL)
+		bad_auth("\"token\" has a space", kind);
+	if (strcmp(kind->name, "api_key") == 0)
+	{
+		char	   *key = string_member(auth, "key");
+
+		check_header_name(string_member(auth, "header"));
+		if (key[0] == ' ' || key[strlen(key) - 1] == ' ')
+			bad_auth("\"key\" begins or ends with a space", kind);
+	}
+	return kind->name;
+}
+
+/* The server's encoding is what the JSON is in; a request is in UTF-8. */
+static char *
+to_utf8(char *text)
+{
+	return pg_server_to_any(text, strlen(text), PG_UTF8);
+}
+
+static char *
+basic_header(Jsonb *auth)
+{
+	char	   *pair = psprintf("%s:%s", to_utf8(string_member(auth, "username")),
+								to_utf8(string_member(auth, "password")));
+	int			size = pg_b64_enc_len(strlen(pair)) + 1;
+	char	   *encoded = palloc(size);
+	int			len = pg_b64_encode((const void *) pair, strlen(pair), encoded, size - 1);
+
+	if (len < 0)
+		elog(ERROR, "could not encode credentials");
+	encoded[len] = '\0';
+	return psprintf("authorization: Basic %s", encoded);
+}
+
+char *
+dmshook_auth_header(Jsonb *auth)
+{
+	const AuthKind *kind = auth_kind(auth);
+
+	if (strcmp(kind->name, "basic") == 0)
+		return basic_header(auth);
+	if (strcmp(kind->name, "bearer") == 0)
+		return psprintf("authorization: Bearer %s", to_utf8(string_member(auth, "token")));
+	if (strcmp(kind->name, "api_key") == 0)
+		return psprintf("%s: %s", string_member(auth, "header"), to_utf8(string_member(auth, "key")));
+	return NULL;
+}
