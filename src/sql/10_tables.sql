@@ -274,8 +274,18 @@ CREATE TABLE dmshook.instance (
 );
 COMMENT ON TABLE dmshook.instance IS 'the identity of the database that may send; not dumped';
 
-SELECT pg_catalog.pg_extension_config_dump('dmshook.' || s, '') FROM pg_catalog.unnest(ARRAY[
-	'event_id', 'attempt_id', 'webhook_id', 'version_id', 'subscription_id', 'secret_id', 'command_id', 'alert_id', 'change_id',
-	'event', 'webhook', 'webhook_version', 'subscription', 'webhook_secret', 'command', 'position', 'skip', 'queue', 'attempt',
-	'webhook_state', 'alert', 'change']) AS s;
+-- one statement each: two updates of the extension's row in one would be refused
+DO $$
+DECLARE
+	s text;
+BEGIN
+	FOREACH s IN ARRAY ARRAY[
+		'event_id', 'attempt_id', 'webhook_id', 'version_id', 'subscription_id', 'secret_id', 'command_id', 'alert_id', 'change_id',
+		'event', 'webhook', 'webhook_version', 'subscription', 'webhook_secret', 'command', 'position', 'skip', 'queue', 'attempt',
+		'webhook_state', 'alert', 'change']
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(('dmshook.' || s)::pg_catalog.regclass, '');
+	END LOOP;
+END
+$$;
 SELECT pg_catalog.pg_extension_config_dump('dmshook.event_type', 'WHERE NOT builtin');
