@@ -93,9 +93,11 @@ COMMENT ON FUNCTION dmshook._identity IS 'what tells this database from a copy o
 
 CREATE FUNCTION dmshook._nearest(given text, candidates text[]) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT c FROM unnest(candidates) AS c
-	WHERE dmshook._distance(lower(given), lower(c), greatest(2, length(given) / 3)) <= greatest(2, length(given) / 3)
-	ORDER BY dmshook._distance(lower(given), lower(c), greatest(2, length(given) / 3)), c
+	SELECT c
+	FROM unnest(candidates) AS c, LATERAL (SELECT greatest(2, length(given) / 3) AS far) AS f,
+		LATERAL (SELECT dmshook._distance(lower(given), lower(c), far) AS distance) AS d
+	WHERE distance <= far AND distance < length(given)
+	ORDER BY distance, c
 	LIMIT 1
 $$;
 COMMENT ON FUNCTION dmshook._nearest IS 'the name that was probably meant, or NULL';
@@ -359,7 +361,7 @@ BEGIN
 	PERFORM dmshook._changed(id, create_webhook.name, format('created: %s %s, events %s%s, auth %s%s%s%s', method, url,
 		array_to_string(events, ', '), ', tenant ' || nullif(tenant, ''), kind,
 		(SELECT ', headers ' || string_agg(k, ', ') FROM jsonb_object_keys(hdrs) k),
-		CASE WHEN opts <> '{}' THEN ', options ' || dmshook._show_options(opts) END,
+		CASE WHEN opts <> '{}' THEN ', options ' || dmshook._show_options(opts)::text END,
 		CASE WHEN enabled THEN ', enabled' ELSE ', not enabled' END));
 
 	webhook := create_webhook.name;
@@ -388,8 +390,10 @@ DECLARE
 BEGIN
 	SELECT s.value INTO old_auth FROM dmshook.webhook_secret s WHERE s.webhook = w.id AND s.kind = 'auth';
 	SELECT s.value INTO old_hdrs FROM dmshook.webhook_secret s WHERE s.webhook = w.id AND s.kind = 'headers';
-	new_auth := old_auth := coalesce(old_auth, '{"kind": "none"}');
-	new_hdrs := old_hdrs := coalesce(old_hdrs, '{}');
+	old_auth := coalesce(old_auth, '{"kind": "none"}');
+	old_hdrs := coalesce(old_hdrs, '{}');
+	new_auth := old_auth;
+	new_hdrs := old_hdrs;
 
 	IF new_name IS DISTINCT FROM w.name AND new_name IS NOT NULL THEN
 		PERFORM dmshook._check_name(new_name);
