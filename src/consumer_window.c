@@ -163,7 +163,8 @@ grow_entities(DmshookConsumer *c)
 			queue->hash_next = *bucket;
 			*bucket = queue;
 		}
-	dmshook__free(c->set, c->entities);
+	if (c->entities)
+		dmshook__free(c->set, c->entities);
 	c->entities = table;
 	c->entity_buckets = nbuckets;
 }
