@@ -26,6 +26,7 @@
 static MemoryContext roster_context = NULL;
 static HTAB *webhooks = NULL;
 static HTAB *types = NULL;
+static dlist_head roster = DLIST_STATIC_INIT(roster);
 static uint64 generation = 1;
 static uint64 next_serial = 1;
 
@@ -47,6 +48,7 @@ dmshook_roster_init(MemoryContext parent)
 	webhooks = hash_create("dmshook webhooks", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	ctl.keysize = sizeof(((DmshookTypeInfo *) 0)->name);
 	ctl.entrysize = sizeof(DmshookTypeInfo);
+	dlist_init(&roster);
 	types = hash_create("dmshook event types", 64, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
 }
 
@@ -61,13 +63,11 @@ dmshook_roster_find(int webhook)
 DmshookWebhook *
 dmshook_roster_iterate(DmshookWebhook *previous)
 {
-	static HASH_SEQ_STATUS status;
-	WebhookEntry *entry;
-
 	if (previous == NULL)
-		hash_seq_init(&status, webhooks);
-	entry = hash_seq_search(&status);
-	return entry ? entry->webhook : NULL;
+		return dlist_is_empty(&roster) ? NULL : dlist_head_element(DmshookWebhook, node, &roster);
+	if (!dlist_has_next(&roster, &previous->node))
+		return NULL;
+	return dlist_container(DmshookWebhook, node, dlist_next_node(&roster, &previous->node));
 }
 
 void
@@ -274,6 +274,7 @@ add_webhook(DmshookConsumers *set, const DmshookWebhookRow *row, bool start, int
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	entry = hash_search(webhooks, &row->id, HASH_ENTER, &found);
 	entry->webhook = webhook;
+	dlist_push_tail(&roster, &webhook->node);
 	return webhook;
 }
 
@@ -325,6 +326,7 @@ dmshook_roster_remove(DmshookWebhook *webhook)
 	dmshook_consumer_remove(webhook->consumer);
 	dmshook_profile_drop(webhook->profile);
 	hash_search(webhooks, &webhook->id, HASH_REMOVE, NULL);
+	dlist_delete(&webhook->node);
 	if (webhook->context)
 		MemoryContextDelete(webhook->context);
 	pfree(webhook);
@@ -372,8 +374,7 @@ dmshook_roster_type(DmshookSpan type)
 {
 	char		name[sizeof(((DmshookTypeInfo *) 0)->name)];
 	DmshookTypeInfo *info;
-	HASH_SEQ_STATUS status;
-	WebhookEntry *entry;
+	DmshookWebhook *webhook = NULL;
 	bool		found;
 
 	memcpy(name, type.data, Min(type.len, (int) sizeof(name) - 1));
@@ -389,10 +390,9 @@ dmshook_roster_type(DmshookSpan type)
 		return info;
 
 	info->n = 0;
-	hash_seq_init(&status, webhooks);
-	while ((entry = hash_seq_search(&status)) != NULL)
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
-		DmshookWebhookRow *row = entry->webhook->row;
+		DmshookWebhookRow *row = webhook->row;
 		bool		wanted = false;
 
 		/* any version: events of the past are judged by that of then */
@@ -409,7 +409,7 @@ dmshook_roster_type(DmshookSpan type)
 			else
 				info->consumer = repalloc(info->consumer, sizeof(DmshookConsumer *) * info->size);
 		}
-		info->consumer[info->n++] = entry->webhook->consumer;
+		info->consumer[info->n++] = webhook->consumer;
 	}
 	info->generation = generation;
 	return info;

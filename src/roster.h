@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "lib/ilist.h"
+
 #include "cache.h"
 #include "consumer.h"
 #include "options.h"
@@ -44,12 +46,16 @@ typedef struct DmshookWebhook
 	DmshookConsumer *consumer;
 	bool		dropped;		/* to be removed when its consumer is no longer busy */
 	int			window;
-	int			committed;		/* results in the last commits, decaying */
+	int			committed;		/* results in one of the last commits, decaying */
+	int			in_commit;		/* counts them during one */
+	bool		resize;			/* the window is to follow */
 	TimestampTz due_from;		/* queue rows due before it have been picked */
 	TimestampTz next_due;		/* when to look at the queue again; DT_NOEND: never */
+	bool		due_blocked;	/* rows are due, but it may not send more now */
 	DmshookState state;
 	bool		state_dirty;
 	DmshookStoredPlace place;
+	dlist_node	node;
 } DmshookWebhook;
 
 /* A type of event, and the webhooks that may want it. */

@@ -52,6 +52,7 @@ typedef enum StoreQuery
 	Q_REDELIVER,
 	Q_REDELIVER_DEAD,
 	Q_FINAL,
+	Q_NONCE,
 	Q_SKIP,
 	Q_PLACE_UPDATE,
 	Q_PLACE_PUT,
@@ -176,7 +177,8 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_QUEUE_CANCEL] = {
 		"DELETE FROM dmshook.queue AS q WHERE q.webhook OPERATOR(pg_catalog.=) $1"
 		" AND q.event OPERATOR(pg_catalog.>=) $2 AND q.event OPERATOR(pg_catalog.<=) $3 AND q.event OPERATOR(pg_catalog.<>) ALL ($4)"
-		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity",
+		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity,"
+		" coalesce((SELECT e.nonce FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) q.event), 0)",
 		{INT4OID, INT8OID, INT8OID, INT8ARRAYOID}
 	},
 	[Q_REDELIVER] = {
@@ -204,6 +206,9 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"SELECT FROM dmshook.attempt AS a"
 		" WHERE a.event OPERATOR(pg_catalog.=) $1 AND a.webhook OPERATOR(pg_catalog.=) $2 AND a.final IS NOT NULL LIMIT 1",
 		{INT8OID, INT4OID}
+	},
+	[Q_NONCE] = {
+		"SELECT e.nonce FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) $1", {INT8OID}
 	},
 	[Q_SKIP] = {
 		"INSERT INTO dmshook.skip AS s (webhook, upto, reason, at) VALUES ($1, $2, $3, pg_catalog.clock_timestamp())"
@@ -740,6 +745,8 @@ queue_row(MemoryContext context, int webhook, uint64 row)
 	result->kind = DatumGetChar(column(row, 4, NULL));
 	result->command = column_int8(row, 5, 0);
 	result->entity = (uint64) column_int8(row, 6, 0);
+	if (SPI_tuptable->tupdesc->natts > 6)
+		result->nonce = column_int8(row, 7, 0);
 	return result;
 }
 
@@ -882,6 +889,20 @@ dmshook_store_final(int64 event, int webhook)
 	result = run(Q_FINAL, values, NULL, true) > 0;
 	SPI_finish();
 	return result;
+}
+
+bool
+dmshook_store_nonce(int64 event, int64 *nonce)
+{
+	Datum		value = Int64GetDatum(event);
+	bool		found;
+
+	SPI_connect();
+	found = run(Q_NONCE, &value, NULL, true) > 0;
+	if (found)
+		*nonce = column_int8(0, 1, 0);
+	SPI_finish();
+	return found;
 }
 
 void

@@ -75,6 +75,7 @@ typedef struct DmshookQueueRow
 	char		kind;			/* as attempt.kind */
 	int64		command;
 	uint64		entity;
+	int64		nonce;			/* of the event; set by dmshook_store_queue_cancel() only */
 } DmshookQueueRow;
 
 /* A place in the log that is written again and again, by remembered TID. */
@@ -166,6 +167,9 @@ extern List *dmshook_store_queue_cancel(int webhook, int64 upto, bool event_only
  */
 extern int64 dmshook_store_redeliver(int webhook, int64 event, int64 command, Jsonb *args,
 									 TimestampTz due_at);
+
+/* The nonce of an event; false: there is no such event. */
+extern bool dmshook_store_nonce(int64 event, int64 *nonce);
 
 /* Has (event, webhook) a final attempt? */
 extern bool dmshook_store_final(int64 event, int webhook);

@@ -248,12 +248,19 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._write_version IS 'append what a webhook''s requests look like from now on';
 
-/* Events above the last id of now are judged by the webhook as it now is. */
+/*
+ * Events above the last id of now are judged by the webhook as it now is. By the time
+ * this commits the dispatcher may be beyond that id: the command tells it from where
+ * to judge again (command.c).
+ */
 CREATE FUNCTION dmshook._write_subscription(webhook_id int) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-	INSERT INTO dmshook.subscription (webhook, from_id, events, tenant, filter, enabled)
-	SELECT w.id, dmshook._last_event_id() + 1, w.events, w.tenant, w.filter, w.enabled AND w.dropped_at IS NULL
-	FROM dmshook.webhook w WHERE w.id = webhook_id
+	WITH version AS (
+		INSERT INTO dmshook.subscription (webhook, from_id, events, tenant, filter, enabled)
+		SELECT w.id, dmshook._last_event_id() + 1, w.events, w.tenant, w.filter, w.enabled AND w.dropped_at IS NULL
+		FROM dmshook.webhook w WHERE w.id = webhook_id
+		RETURNING webhook, from_id)
+	INSERT INTO dmshook.command (webhook, kind, upto) SELECT webhook, 'reload', from_id FROM version
 $$;
 COMMENT ON FUNCTION dmshook._write_subscription IS 'append what a webhook subscribes to from now on';
 

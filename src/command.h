@@ -1,0 +1,29 @@
+/*
+ * command.h - what admins asked the dispatcher to do. See command.c.
+ */
+#ifndef DMSHOOK_COMMAND_H
+#define DMSHOOK_COMMAND_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+
+#include "consumer.h"
+#include "store.h"
+
+/*
+ * Under S, before events are matched: load what reload commands speak of. The
+ * transaction that runs dmshook_commands_run() must store positions too.
+ */
+extern void dmshook_commands_reload(DmshookConsumers *set, List *commands);
+
+/*
+ * Carry them out in the current transaction: their statements, and done_at.
+ * Each is a subtransaction: one that fails is done, with an alert. Returns what is to be
+ * told to the consumers by dmshook_commands_committed() once the transaction
+ * has committed; or forgotten when it has not.
+ */
+extern List *dmshook_commands_run(DmshookConsumers *set, List *commands);
+extern void dmshook_commands_committed(List *effects);
+
+#endif							/* DMSHOOK_COMMAND_H */

@@ -1,0 +1,394 @@
+/*
+ * deliver.c - from an open delivery to a request, and from its end to a row of
+ * the log.
+ *
+ * Runs in the dispatcher, outside transactions. The decision when to try again is
+ * schedule.c's, taken here the moment a request ends, so that it can be
+ * committed together with the attempt. What cannot be built ends at once as an
+ * attempt that says why. Nothing here waits.
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "deliver.h"
+
+#define USECS_PER_MSEC	INT64CONST(1000)
+
+static MemoryContext deliver_context = NULL;
+static DmshookFlight *ended_tests = NULL;
+static dlist_head flights = DLIST_STATIC_INIT(flights);
+
+void
+dmshook_deliver_init(MemoryContext parent)
+{
+	deliver_context = AllocSetContextCreate(parent, "dmshook requests", ALLOCSET_DEFAULT_SIZES);
+	ended_tests = NULL;
+	dlist_init(&flights);
+}
+
+static DmshookFlight *
+make_flight(DmshookWebhook *webhook, DmshookCached *event)
+{
+	DmshookFlight *flight = MemoryContextAllocZero(deliver_context, sizeof(DmshookFlight));
+	DmshookAttempt *a = &flight->attempt;
+
+	dlist_push_tail(&flights, &flight->node);
+	flight->webhook = webhook;
+	flight->profile = webhook->profile;
+	flight->event = event;
+	dmshook_profile_keep(flight->profile);
+	dmshook_cache_keep(event);
+	a->webhook = webhook->id;
+	a->event = event->id;
+	a->nonce = event->nonce;
+	a->version = flight->profile->version;
+	a->attempt = 1;
+	a->duration_us = a->dns_us = a->connect_us = a->tls_us = a->first_byte_us = -1;
+	return flight;
+}
+
+void
+dmshook_flight_free(DmshookFlight *flight)
+{
+	dmshook_cache_drop(flight->event);
+	dmshook_profile_drop(flight->profile);
+	dlist_delete(&flight->node);
+	if (flight->text)
+		pfree(flight->text);
+	if (flight->query)
+		pfree(flight->query);
+	pfree(flight);
+}
+
+void
+dmshook_flight_strip(DmshookFlight *flight)
+{
+	flight->attempt.response_headers = NULL;
+	flight->attempt.response_body = NULL;
+	flight->attempt.body = NULL;
+}
+
+/* The state and due time of an entry whose request ended. */
+static void
+decide(DmshookFlight *flight)
+{
+	const DmshookPlan *plan = &flight->profile->options.plan;
+	DmshookEntry *entry = flight->entry;
+	DmshookAttempt *a = &flight->attempt;
+	int64		delay = -1;
+
+	entry->attempts = a->attempt;
+	if (a->outcome == DMSHOOK_OK)
+	{
+		dmshook_entry_finish(entry, DMSHOOK_ENDED_OK);
+		return;
+	}
+	if (dmshook_plan_retryable(plan, a->outcome, a->status))
+		delay = dmshook_plan_delay(plan, entry->attempts, pg_prng_double(&pg_global_prng_state));
+	if (delay >= 0)
+		entry->due = GetCurrentTimestamp() + delay * USECS_PER_MSEC;
+	dmshook_entry_finish(entry, delay >= 0 ? DMSHOOK_FAILED : DMSHOOK_DEAD);
+}
+
+static void
+note_health(DmshookFlight *flight)
+{
+	DmshookState *state = &flight->webhook->state;
+	DmshookAttempt *a = &flight->attempt;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (flight->entry == NULL)
+		return;					/* tests say nothing about deliveries */
+	flight->webhook->state_dirty = true;
+	if (a->outcome == DMSHOOK_OK)
+	{
+		state->delivered++;
+		state->failures = 0;
+		state->failing_since = 0;
+		state->last_success_at = now;
+		return;
+	}
+	state->failed++;
+	state->failures++;
+	if (state->failing_since == 0)
+		state->failing_since = now;
+	state->last_failure_at = now;
+	strlcpy(state->last_error, a->error ? a->error : "", sizeof(state->last_error));
+	strlcpy(state->last_hint, a->hint ? a->hint : "", sizeof(state->last_hint));
+}
+
+static void
+end_flight(DmshookFlight *flight)
+{
+	note_health(flight);
+	if (flight->entry)
+		decide(flight);
+	else
+	{
+		flight->next = ended_tests;
+		ended_tests = flight;
+	}
+}
+
+/* No request can be made: an attempt that says why. */
+static void
+end_without_request(DmshookFlight *flight, DmshookOutcome outcome, const char *error, const char *hint)
+{
+	DmshookAttempt *a = &flight->attempt;
+
+	a->at = GetCurrentTimestamp();
+	a->outcome = outcome;
+	flight->text = MemoryContextStrdup(deliver_context, error);
+	a->error = flight->text;
+	a->hint = hint;
+	end_flight(flight);
+}
+
+static void
+add_header(DmshookTransfer *transfer, const char *format,...) pg_attribute_printf(2, 3);
+
+static void
+add_header(DmshookTransfer *transfer, const char *format,...)
+{
+	va_list		args;
+
+	Assert(transfer->nheaders < DMSHOOK_DYNAMIC_HEADERS);
+	va_start(args, format);
+	vsnprintf(transfer->header[transfer->nheaders++], DMSHOOK_HEADER_SIZE, format, args);
+	va_end(args);
+}
+
+/* Headers of this very request; false: it cannot be signed. */
+static bool
+set_headers(DmshookFlight *flight, DmshookTransfer *transfer, const void *body, size_t len)
+{
+	DmshookProfile *profile = flight->profile;
+	DmshookAttempt *a = &flight->attempt;
+	char		id[DMSHOOK_MESSAGE_ID_LEN + 1];
+	char		signature[DMSHOOK_MAX_SIGNERS * (DMSHOOK_V1_LEN + 1)];
+	char	   *at = signature;
+	int64		seconds = timestamptz_to_time_t(a->at);
+
+	dmshook_message_id(a->event, a->nonce, id);
+	for (int i = 0; i < profile->nsigners; i++)
+	{
+		if (i > 0)
+			*at++ = ' ';
+		if (!dmshook_sign_v1(profile->signer[i], id, seconds, body, len, at))
+			return false;
+		at += DMSHOOK_V1_LEN;
+	}
+	add_header(transfer, "webhook-id: %s", id);
+	add_header(transfer, "webhook-timestamp: " INT64_FORMAT, seconds);
+	add_header(transfer, "webhook-signature: %s", signature);
+	add_header(transfer, "dmshook-event: %.*s", flight->event->type.len, flight->event->type.data);
+	add_header(transfer, "dmshook-attempt: %d", a->attempt);
+	if (flight->entry == NULL)
+		add_header(transfer, "dmshook-test: 1");
+	return true;
+}
+
+/* Start the request of a flight. False: no connection is free, nothing was done. */
+static bool
+start(DmshookFlight *flight)
+{
+	DmshookProfile *profile = flight->profile;
+	DmshookCached *event = flight->event;
+	DmshookTransfer *transfer;
+	const char *body = profile->has_body ? event->body : NULL;
+	size_t		len = profile->has_body ? event->body_len : 0;
+
+	if (profile->problem)
+	{
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, profile->problem,
+							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
+		return true;
+	}
+	if (event->problem || (!profile->has_body && event->query == NULL))
+	{
+		end_without_request(flight, event->problem ? DMSHOOK_TOO_LARGE : DMSHOOK_INTERNAL_ERROR,
+							event->problem ? event->problem : "the query string was not built",
+							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body.");
+		return true;
+	}
+
+	transfer = dmshook_transport_get(&profile->endpoint);
+	if (transfer == NULL)
+		return false;
+	flight->attempt.at = GetCurrentTimestamp();
+	transfer->nheaders = 0;
+	if (!set_headers(flight, transfer, body ? body : "", len))
+	{
+		dmshook_transport_put(transfer);
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, "the request could not be signed",
+							"Look into the server log; memory may be short.");
+		return true;
+	}
+	if (!profile->has_body)
+	{
+		/* it begins with '?', made for a URL without a query of its own */
+		transfer->query = event->query;
+		if (profile->url_has_query)
+		{
+			flight->query = MemoryContextStrdup(deliver_context, event->query);
+			flight->query[0] = '&';
+			transfer->query = flight->query;
+		}
+	}
+	else
+		transfer->query = NULL;
+	transfer->body = body;
+	transfer->body_len = len;
+	transfer->owner = flight;
+	flight->transfer = transfer;
+	dmshook_transport_start(transfer);
+	return true;
+}
+
+bool
+dmshook_deliver_start(DmshookEntry *entry)
+{
+	DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
+	DmshookFlight *flight = make_flight(webhook, entry->payload);
+	DmshookAttempt *a = &flight->attempt;
+
+	flight->entry = entry;
+	a->attempt = entry->attempts + 1;
+	a->kind = entry->kind;
+	a->command = entry->command;
+	entry->data = flight;
+	if (start(flight))
+		return true;
+	entry->data = NULL;
+	dmshook_flight_free(flight);
+	return false;
+}
+
+bool
+dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket)
+{
+	DmshookFlight *flight = make_flight(webhook, event);
+
+	flight->ticket = ticket;
+	flight->attempt.kind = 't';
+	if (flight->profile->has_body)
+	{
+		flight->attempt.body = event->body;
+		flight->attempt.body_len = event->body_len;
+	}
+	if (start(flight))
+		return true;
+	dmshook_flight_free(flight);
+	return false;
+}
+
+/* Room for the strings of a result, in one piece. */
+static char *
+put_bytes(char **at, const char *bytes, size_t len)
+{
+	char	   *copy = *at;
+
+	memcpy(copy, bytes, len);
+	copy[len] = '\0';
+	*at += len + 1;
+	return copy;
+}
+
+static const char *
+put_string(char **at, const char *string)
+{
+	return string[0] == '\0' ? NULL : put_bytes(at, string, strlen(string));
+}
+
+void
+dmshook_deliver_finished(DmshookTransfer *transfer)
+{
+	DmshookFlight *flight = transfer->owner;
+	DmshookAttempt *a = &flight->attempt;
+	Size		size = strlen(transfer->tls_version) + strlen(transfer->local_address) +
+		strlen(transfer->remote_address) + strlen(transfer->error) + strlen(transfer->hint) +
+		transfer->response_headers_len + transfer->response_body_len + 7;
+	char	   *at = flight->text = MemoryContextAlloc(deliver_context, size);
+
+	a->outcome = transfer->outcome;
+	a->status = transfer->status;
+	a->http_version = transfer->http_version;
+	a->duration_us = transfer->duration_us;
+	a->dns_us = transfer->dns_us;
+	a->connect_us = transfer->connect_us;
+	a->tls_us = transfer->tls_us;
+	a->first_byte_us = transfer->first_byte_us;
+	a->tls_version = put_string(&at, transfer->tls_version);
+	a->local_address = put_string(&at, transfer->local_address);
+	a->remote_address = put_string(&at, transfer->remote_address);
+	a->error = put_string(&at, transfer->error);
+	a->hint = put_string(&at, transfer->hint);
+	if (transfer->response_headers)
+	{
+		a->response_headers = put_bytes(&at, transfer->response_headers, transfer->response_headers_len);
+		a->response_headers_len = transfer->response_headers_len;
+	}
+	if (transfer->response_body)
+	{
+		a->response_body = put_bytes(&at, transfer->response_body, transfer->response_body_len);
+		a->response_body_len = transfer->response_body_len;
+	}
+	flight->transfer = NULL;
+	dmshook_transport_put(transfer);
+	end_flight(flight);
+}
+
+DmshookFlight *
+dmshook_deliver_take_tests(void)
+{
+	DmshookFlight *tests = ended_tests;
+
+	ended_tests = NULL;
+	return tests;
+}
+
+bool
+dmshook_deliver_has_tests(void)
+{
+	return ended_tests != NULL;
+}
+
+int
+dmshook_deliver_picked(const DmshookWebhook *webhook, int64 **ids)
+{
+	dlist_iter	iter;
+	int			n = 0;
+	int			size = 0;
+
+	*ids = NULL;
+	dlist_foreach(iter, &flights)
+	{
+		DmshookFlight *flight = dlist_container(DmshookFlight, node, iter.cur);
+
+		if (flight->webhook != webhook || flight->entry == NULL || flight->entry->origin != DMSHOOK_FROM_QUEUE)
+			continue;
+		if (n == size)
+		{
+			size = Max(64, size * 2);
+			*ids = *ids ? repalloc(*ids, sizeof(int64) * size) : palloc(sizeof(int64) * size);
+		}
+		(*ids)[n++] = flight->entry->id;
+	}
+	return n;
+}
+
+bool
+dmshook_deliver_busy(const DmshookWebhook *webhook)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &flights)
+	{
+		if (dlist_container(DmshookFlight, node, iter.cur)->webhook == webhook)
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,65 @@
+/*
+ * deliver.h - from an open delivery to a request, and from its end to a row of
+ * the log. See deliver.c.
+ */
+#ifndef DMSHOOK_DELIVER_H
+#define DMSHOOK_DELIVER_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
+
+#include "consumer.h"
+#include "log.h"
+#include "roster.h"
+#include "transport.h"
+#include "wake.h"
+
+/*
+ * A request under way, and then what came of it until that is committed:
+ * entry->data of a delivery; by itself for a test.
+ */
+typedef struct DmshookFlight
+{
+	DmshookWebhook *webhook;
+	DmshookProfile *profile;
+	DmshookCached *event;
+	DmshookEntry *entry;		/* NULL: a test */
+	int			ticket;			/* of a test */
+	DmshookTransfer *transfer;	/* NULL: ended */
+	DmshookAttempt attempt;		/* filled when it ended; its strings are in text */
+	char	   *text;
+	char	   *query;			/* where the URL has one of its own */
+	dlist_node	node;			/* of all flights */
+	struct DmshookFlight *next; /* ended tests */
+} DmshookFlight;
+
+/* Dispatcher, once. */
+extern void dmshook_deliver_init(MemoryContext parent);
+
+/* Send an entry that is flying. False: no connection is free (take it back). */
+extern bool dmshook_deliver_start(DmshookEntry *entry);
+
+/* Send a test; the event holds its body. Answered after its attempt was committed. False: as above. */
+extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
+
+/* A transfer ended: note the result, finish its entry, give the transfer back. */
+extern void dmshook_deliver_finished(DmshookTransfer *transfer);
+
+/* Ended tests, not committed yet; a list that the caller takes over. */
+extern DmshookFlight *dmshook_deliver_take_tests(void);
+extern bool dmshook_deliver_has_tests(void);
+
+/* The events of a webhook that were picked from the queue and are not committed; palloc'd; their number. */
+extern int	dmshook_deliver_picked(const DmshookWebhook *webhook, int64 **ids);
+
+/* Is anything of the webhook under way, tests included? */
+extern bool dmshook_deliver_busy(const DmshookWebhook *webhook);
+
+/* It was committed (or is of no use any more). */
+extern void dmshook_flight_free(DmshookFlight *flight);
+
+/* A row that cannot be written as it is: without what the peer sent. */
+extern void dmshook_flight_strip(DmshookFlight *flight);
+
+#endif							/* DMSHOOK_DELIVER_H */

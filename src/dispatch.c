@@ -1,0 +1,493 @@
+/*
+ * dispatch.c - the loop of a dispatcher: read, match, send, log.
+ *
+ * Runs in the dispatcher's process. One round ("turn") is a short transaction
+ * that reads the log under one snapshot and writes the results that are due;
+ * commands and positions are a second one. No transaction is open while
+ * anything waits on the network: requests are started and collected between
+ * turns. The loop sleeps on the latch (a commit with events), libcurl's sockets
+ * and the next timer, and never longer than what is due.
+ *
+ * Nothing is sent that might be taken back (WAL is flushed up to what was read),
+ * nor while results cannot be logged: after a failed write the gate is
+ * closed until one has committed, also at start.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "command.h"
+#include "consumer.h"
+#include "deliver.h"
+#include "dispatch.h"
+#include "feed.h"
+#include "launcher.h"
+#include "reader.h"
+#include "results.h"
+#include "roster.h"
+#include "store.h"
+#include "transport.h"
+#include "wake.h"
+
+#define PACE_US				1000	/* the log is read at most that often */
+#define COMMIT_DELAY_US		5000	/* results are written that long after the first */
+#define COMMIT_RESULTS		1000	/* or when there are so many */
+#define PERSIST_US			1000000 /* positions and health are stored at most that often */
+#define GAP_POLL_US			1000000 /* a rollback that closes a gap wakes nobody */
+#define RETRY_WRITE_MAX_US	5000000 /* longest pause after a write that failed */
+
+static struct
+{
+	MemoryContext context;
+	MemoryContext turn;			/* reset at each turn */
+	WaitEventSet *events;
+	DmshookReader *reader;
+	DmshookConsumers *set;
+	DmshookStoredPlace place;	/* the reader's, as stored */
+	bool		open;			/* results can be logged: requests may go out */
+	bool		more;			/* there is more to read at once */
+	bool		feeding;		/* somebody is behind and has room */
+	int64		last_turn;		/* monotonic us; so the others */
+	int64		first_result;	/* 0: none waits */
+	int64		last_persist;
+	int64		failed_until;	/* no write before that */
+	int64		failure_pause;
+	int64		last_stats;
+	uint64		last_events;
+	uint64		last_deliveries;
+	uint64		persisted_work; /* events and deliveries, and the reader's low, when positions were last stored */
+	int64		persisted_low;
+} loop;
+
+static int64
+monotonic_us(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void
+publish_stats(int64 now)
+{
+	DmshookStats *stats = dmshook_wake_my_stats();
+	uint64		missing;
+	TimestampTz since;
+	uint64		fence;
+
+	dmshook_reader_gaps(loop.reader, &missing, &since, &fence);
+	stats->high = dmshook_reader_high(loop.reader);
+	stats->low = loop.place.low;
+	stats->in_flight = dmshook_transport_in_flight();
+	stats->gaps = (uint32) Min(missing, PG_UINT32_MAX);
+	stats->oldest_gap = since;
+	stats->gap_fence = fence;
+	if (now - loop.last_stats >= PERSIST_US)
+	{
+		double		seconds = (now - loop.last_stats) / 1000000.0;
+
+		stats->events_per_s = (stats->events - loop.last_events) / seconds;
+		stats->deliveries_per_s = (stats->deliveries - loop.last_deliveries) / seconds;
+		stats->waiting = dmshook_feed_waiting(loop.set);
+		loop.last_events = stats->events;
+		loop.last_deliveries = stats->deliveries;
+		loop.last_stats = now;
+	}
+}
+
+/* Has anything happened since positions and health were stored? */
+static bool
+persist_pending(void)
+{
+	DmshookStats *stats = dmshook_wake_my_stats();
+
+	return stats->events + stats->deliveries != loop.persisted_work ||
+		dmshook_reader_low(loop.reader) != loop.persisted_low;
+}
+
+static bool
+persist_due(int64 now)
+{
+	return now - loop.last_persist >= PERSIST_US && now >= loop.failed_until && persist_pending();
+}
+
+/* Start what the last turn picked from the queue, and tests. */
+static void
+start_picked(void)
+{
+	DmshookEntry *entry;
+
+	while ((entry = dmshook_feed_next_picked()) != NULL)
+	{
+		if (!loop.open || !dmshook_deliver_start(entry))
+		{
+			DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
+
+			webhook->due_from = webhook->next_due = DT_NOBEGIN;
+			dmshook_entry_unpick(entry);
+		}
+	}
+	if (loop.open)
+		dmshook_feed_start_tests();
+}
+
+/* Send what may be sent. */
+static void
+send_ready(void)
+{
+	DmshookConsumer *consumer;
+	DmshookEntry *entry;
+
+	if (!loop.open)
+		return;
+	while ((consumer = dmshook_consumers_next_ready(loop.set)) != NULL)
+	{
+		entry = dmshook_consumer_send(consumer);
+		if (entry == NULL)
+			continue;
+		if (!dmshook_deliver_start(entry))
+		{
+			dmshook_entry_unsend(entry);
+			return;				/* all connections are busy */
+		}
+	}
+}
+
+/* Collect what ended. */
+static bool
+collect(void)
+{
+	DmshookTransfer *transfer;
+	bool		any = false;
+
+	while ((transfer = dmshook_transport_finished()) != NULL)
+	{
+		dmshook_deliver_finished(transfer);
+		any = true;
+	}
+	if (loop.first_result == 0 && (dmshook_consumers_dirty(loop.set) || dmshook_deliver_has_tests()))
+		loop.first_result = monotonic_us();
+	return any;
+}
+
+/* Are results to be written now? */
+static bool
+results_due(int64 now)
+{
+	return loop.first_result != 0 && now >= loop.failed_until &&
+		(now - loop.first_result >= COMMIT_DELAY_US ||
+		 dmshook_consumers_finished(loop.set) >= COMMIT_RESULTS);
+}
+
+/*
+ * A write failed: the transaction is gone, memory is as before it. Say so once
+ * a streak, wait a growing while, and let nothing out meanwhile.
+ */
+static void
+write_failed(ErrorData *error)
+{
+	int64		now = monotonic_us();
+
+	strlcpy(dmshook_wake_my_stats()->last_error, error->message, sizeof(((DmshookStats *) 0)->last_error));
+	if (loop.failure_pause == 0)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("results could not be logged: %s", error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 errhint("Nothing is sent until the log can be written again; dmshook keeps trying.")));
+	loop.open = false;
+	loop.failure_pause = Min(Max(loop.failure_pause * 2, 20000), RETRY_WRITE_MAX_US);
+	loop.failed_until = now + loop.failure_pause;
+}
+
+static void
+write_succeeded(void)
+{
+	loop.open = true;
+	if (loop.failure_pause != 0)
+	{
+		ereport(LOG, (errmsg("results can be logged again")));
+		dmshook_wake_my_stats()->last_error[0] = '\0';
+	}
+	loop.failure_pause = 0;
+	loop.failed_until = 0;
+}
+
+/* What failed is over: take the error out of the way, end the transaction. */
+static ErrorData *
+take_error(void)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(loop.context);
+	error = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(loop.turn);
+	return error;
+}
+
+/* Commands and positions: a transaction of its own, after the results. */
+static void
+write_positions(List *commands, int64 now)
+{
+	const DmshookPersist *volatile persist = NULL;
+	List	   *volatile effects = NIL;
+	ErrorData  *volatile error = NULL;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(loop.turn);
+	PG_TRY();
+	{
+		if (commands != NIL)
+			effects = dmshook_commands_run(loop.set, commands);
+		persist = dmshook_persist_begin(loop.set, dmshook_reader_low(loop.reader), false);
+		dmshook_results_positions(persist, &loop.place, !loop.open);
+		dmshook_results_health();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(loop.turn);
+	}
+	PG_CATCH();
+	{
+		error = take_error();
+	}
+	PG_END_TRY();
+
+	if (persist)
+		dmshook_persist_end(loop.set, error == NULL);
+	loop.last_persist = now;
+	if (error)
+	{
+		dmshook_results_forget();
+		write_failed(error);
+		return;
+	}
+	write_succeeded();
+	loop.persisted_work = dmshook_wake_my_stats()->events + dmshook_wake_my_stats()->deliveries;
+	loop.persisted_low = dmshook_reader_low(loop.reader);
+	dmshook_commands_committed(effects);
+	dmshook_feed_remove_dropped();
+}
+
+/*
+ * One turn: read under one snapshot, then write what is due. An error while reading
+ * ends the process (memory and log may no longer agree); one while writing does not.
+ */
+static void
+turn(int64 now)
+{
+	List	   *volatile commands = NIL;
+	volatile bool write = results_due(now) || loop.first_result != 0;
+	ErrorData  *volatile error = NULL;
+	XLogRecPtr	flush;
+
+	if (now < loop.failed_until)
+		write = false;
+	MemoryContextReset(loop.turn);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(loop.turn);
+	Assert(!TransactionIdIsValid(GetTopTransactionIdIfAny()));
+
+	if (dmshook_store_has_commands())
+	{
+		commands = dmshook_store_commands();
+		dmshook_commands_reload(loop.set, commands);
+	}
+	loop.more = dmshook_feed_round(loop.reader, loop.set);
+	loop.feeding = dmshook_feed_hungry(loop.reader, loop.set);
+	dmshook_feed_queue(loop.set);
+	dmshook_feed_tests();
+	PopActiveSnapshot();
+
+	PG_TRY();
+	{
+		if (write)
+			dmshook_results_write(loop.set);
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(loop.turn);
+	}
+	PG_CATCH();
+	{
+		error = take_error();
+	}
+	PG_END_TRY();
+
+	if (error)
+	{
+		dmshook_results_end(loop.set, false);
+		write_failed(error);
+	}
+	else if (write)
+	{
+		dmshook_results_end(loop.set, true);
+		write_succeeded();
+		loop.first_result = dmshook_consumers_dirty(loop.set) ? now : 0;
+	}
+
+	/* nothing leaves that a crash could take back; free where commits are synchronous */
+	flush = dmshook_reader_take_flush(loop.reader);
+	if (!XLogRecPtrIsInvalid(flush))
+		XLogFlush(flush);
+
+	if (now >= loop.failed_until && (commands != NIL || persist_due(now) || !loop.open))
+		write_positions(commands, now);
+	loop.last_turn = now;
+	publish_stats(now);
+}
+
+/* Is a turn due? latch: a commit (or an admin) woke us. */
+static bool
+turn_due(int64 now, bool latch)
+{
+	if (now - loop.last_turn < PACE_US)
+		return false;
+	if (latch || loop.more || loop.feeding || results_due(now) || persist_due(now))
+		return true;
+	if (dmshook_feed_next_due() <= GetCurrentTimestamp())
+		return true;
+	if (!loop.open && now >= loop.failed_until)
+		return true;
+	return dmshook_reader_has_gaps(loop.reader) && now - loop.last_turn >= GAP_POLL_US;
+}
+
+/* Milliseconds until something is due, rounded up; -1: nothing. */
+static long
+sleep_ms(int64 now)
+{
+	int64		until = PG_INT64_MAX;
+	TimestampTz due = dmshook_feed_next_due();
+	long		curl = dmshook_transport_timeout();
+
+	if (loop.more || loop.feeding)
+		until = loop.last_turn + PACE_US;
+	if (loop.first_result != 0)
+		until = Min(until, Max(loop.first_result + COMMIT_DELAY_US, loop.failed_until));
+	if (!loop.open)
+		until = Min(until, Max(loop.failed_until, now + 1000));
+	if (dmshook_reader_has_gaps(loop.reader))
+		until = Min(until, loop.last_turn + GAP_POLL_US);
+	if (persist_pending())
+		until = Min(until, Max(loop.last_persist + PERSIST_US, loop.failed_until));
+	if (!TIMESTAMP_NOT_FINITE(due))
+		until = Min(until, now + Max(due - GetCurrentTimestamp(), 0));
+	else if (due == DT_NOBEGIN)
+		until = now;
+	if (curl >= 0)
+		until = Min(until, now + curl * 1000);
+	if (until == PG_INT64_MAX)
+		return -1;
+	return Min((Max(until - now, 0) + 999) / 1000, 60 * 1000);
+}
+
+/* Sleep until there is something to do. */
+static void
+sleep_until_due(int64 now)
+{
+	WaitEvent	event[2];
+	long		ms;
+
+	if (MyLatch->is_set && now - loop.last_turn < PACE_US)
+	{
+		/* woken too early: leave the latch set, which makes waking free, and serve the network */
+		dmshook_transport_run(1);
+		return;
+	}
+	ms = sleep_ms(now);
+	if (ms < 0 || ms > 100)
+		pgstat_report_stat(ms < 0);
+	if (ms != 0)
+	{
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitEventSetWait(loop.events, ms, event, lengthof(event), PG_WAIT_EXTENSION);
+	}
+}
+
+static void
+init(void)
+{
+	DmshookConsumerCalls calls;
+	int64		last_value;
+
+	loop.context = AllocSetContextCreate(TopMemoryContext, "dmshook dispatcher", ALLOCSET_DEFAULT_SIZES);
+	loop.turn = AllocSetContextCreate(loop.context, "dmshook turn", ALLOCSET_DEFAULT_SIZES);
+	dmshook_cache_init(loop.context);
+	dmshook_roster_init(loop.context);
+	dmshook_deliver_init(loop.context);
+	dmshook_transport_init();
+
+	loop.events = CreateWaitEventSet(loop.context, 3);
+	AddWaitEventToSet(loop.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(loop.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(loop.events, WL_SOCKET_READABLE, dmshook_transport_fd(), NULL, NULL);
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(loop.turn);
+	dmshook_store_start(&loop.place, &last_value);
+	loop.reader = dmshook_reader_create(loop.context, loop.place.low);
+	dmshook_feed_calls(&calls, loop.context);
+	loop.set = dmshook_consumers_create(&calls, loop.place.low);
+	if (loop.set == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	dmshook_roster_load(loop.set, 0, true, last_value);
+	dmshook_feed_start();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(loop.context);
+	loop.last_stats = monotonic_us();
+}
+
+void
+dmshook_dispatch(void)
+{
+	init();
+	while (!ShutdownRequestPending)
+	{
+		int64		now;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			dmshook_transport_reload();
+		}
+
+		dmshook_transport_run(0);
+		if (collect())
+			send_ready();
+		now = monotonic_us();
+		if (turn_due(now, MyLatch->is_set))
+		{
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+			pgstat_report_activity(STATE_RUNNING, NULL);
+			turn(now);
+			start_picked();
+			send_ready();
+			continue;
+		}
+		sleep_until_due(now);
+	}
+
+	/* what came back is logged, what is under way will be sent again */
+	dmshook_transport_run(0);
+	collect();
+	if (loop.first_result != 0)
+		turn(monotonic_us());
+}

@@ -1,0 +1,315 @@
+/*
+ * results.c - what a turn writes: attempts, queue rows, positions, health; and
+ * what memory makes of it when that has committed.
+ *
+ * Runs in the dispatcher, inside the transactions of dispatch.c. The order of the
+ * statements is consumer.h's (DmshookCommit). A batch that cannot be written is
+ * tried again in halves; a single row that cannot is written without
+ * what the peer sent, and if even that fails it goes to the end of the line: one bad
+ * row never stops the rest.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+
+#include "deliver.h"
+#include "feed.h"
+#include "log.h"
+#include "results.h"
+#include "roster.h"
+#include "wake.h"
+
+#define BATCH_MAX 2000
+
+static int	batch = BATCH_MAX;
+static int	failed_alone = 0;	/* times that a batch of one failed */
+static const DmshookCommit *current = NULL;
+static DmshookFlight *tests = NULL; /* in the current transaction, or left over from one that failed */
+
+static char
+final_of(DmshookFate fate)
+{
+	switch (fate)
+	{
+		case DMSHOOK_FATE_DELIVERED:
+			return 'd';
+		case DMSHOOK_FATE_EXHAUSTED:
+			return 'x';
+		case DMSHOOK_FATE_CANCELLED:
+			return 'c';
+		case DMSHOOK_FATE_RETRY:
+			return 0;
+	}
+	return 0;
+}
+
+static void
+write_attempts(void)
+{
+	int			n = current ? current->nresults : 0;
+	int			i = 0;
+	DmshookAttempt *attempts;
+
+	for (DmshookFlight *test = tests; test; test = test->next)
+		n++;
+	if (n == 0)
+		return;
+	attempts = palloc(sizeof(DmshookAttempt) * n);
+	for (; current && i < current->nresults; i++)
+	{
+		DmshookEntry *entry = current->results[i];
+		DmshookFlight *flight = entry->data;
+
+		attempts[i] = flight->attempt;
+		attempts[i].final = final_of(entry->fate);
+	}
+	for (DmshookFlight *test = tests; test; test = test->next)
+		attempts[i++] = test->attempt;
+	dmshook_log_attempts(attempts, n);
+	i = current ? current->nresults : 0;
+	for (DmshookFlight *test = tests; test; test = test->next)
+		test->attempt.id = attempts[i++].id;
+}
+
+static void
+put_row(DmshookQueueRow *row, const DmshookEntry *entry, TimestampTz due_at)
+{
+	row->event = entry->id;
+	row->webhook = dmshook_consumer_webhook(entry->consumer);
+	row->due_at = due_at;
+	row->attempts = entry->attempts;
+	row->kind = entry->kind;
+	row->command = entry->command;
+	row->entity = entry->entity;
+}
+
+static void
+write_queue(void)
+{
+	DmshookQueueRow *put = palloc(sizeof(DmshookQueueRow) * (current->nresults + current->nparks + 1));
+	DmshookQueueRow *gone = palloc(sizeof(DmshookQueueRow) * (current->nresults + 1));
+	int			nput = 0;
+	int			ngone = 0;
+
+	for (int i = 0; i < current->nresults; i++)
+	{
+		DmshookEntry *entry = current->results[i];
+
+		if (entry->fate == DMSHOOK_FATE_RETRY)
+			put_row(&put[nput++], entry, entry->due);
+		else if (entry->origin == DMSHOOK_FROM_QUEUE)
+			put_row(&gone[ngone++], entry, 0);
+	}
+	for (int i = 0; i < current->nparks; i++)
+		put_row(&put[nput++], current->parks[i], DT_NOEND);
+	if (ngone > 0)
+		dmshook_store_queue_remove(gone, ngone);
+	if (nput > 0)
+		dmshook_store_queue_put(put, nput);
+	for (int i = 0; i < current->npromotes; i++)
+	{
+		DmshookWebhook *webhook = dmshook_consumer_cookie(current->promotes[i].consumer);
+		TimestampTz now = GetCurrentTimestamp();
+
+		if (dmshook_store_queue_promote(webhook->id, current->promotes[i].entity, now))
+		{
+			/* read it again at once, also should this transaction fail */
+			webhook->next_due = DT_NOBEGIN;
+			webhook->due_from = Min(webhook->due_from, now);
+		}
+	}
+}
+
+/* Queue rows whose event is no longer in the log are given up. */
+static void
+write_orphans(List *orphans)
+{
+	int			n = list_length(orphans);
+	DmshookAttempt *attempts = palloc0(sizeof(DmshookAttempt) * n);
+	DmshookQueueRow *rows = palloc(sizeof(DmshookQueueRow) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		DmshookQueueRow *row = list_nth(orphans, i);
+		DmshookAttempt *a = &attempts[i];
+
+		rows[i] = *row;
+		a->webhook = row->webhook;
+		a->event = row->event;
+		a->at = GetCurrentTimestamp();
+		a->version = dmshook_roster_find(row->webhook)->row->version;
+		a->attempt = row->attempts + 1;
+		a->kind = row->kind;
+		a->command = row->command;
+		a->outcome = DMSHOOK_INTERNAL_ERROR;
+		a->final = 'x';
+		a->duration_us = a->dns_us = a->connect_us = a->tls_us = a->first_byte_us = -1;
+		a->error = "the event is no longer in the log";
+		a->hint = "It was removed while the delivery waited; it cannot be sent again.";
+	}
+	dmshook_log_attempts(attempts, n);
+	dmshook_store_queue_remove(rows, n);
+}
+
+void
+dmshook_results_write(DmshookConsumers *set)
+{
+	List	   *orphans = dmshook_feed_take_orphans();
+	DmshookFlight *more = dmshook_deliver_take_tests();
+
+	while (more)
+	{
+		DmshookFlight *test = more;
+
+		more = test->next;
+		test->next = tests;
+		tests = test;
+	}
+	current = dmshook_commit_begin(set, batch);
+	write_attempts();
+	if (current)
+		write_queue();
+	if (orphans != NIL)
+		write_orphans(orphans);
+}
+
+static void
+committed(void)
+{
+	DmshookStats *stats = dmshook_wake_my_stats();
+
+	for (int i = 0; current && i < current->nresults; i++)
+	{
+		DmshookEntry *entry = current->results[i];
+		DmshookFlight *flight = entry->data;
+		DmshookWebhook *webhook = flight->webhook;
+
+		webhook->in_commit++;
+		if (entry->fate == DMSHOOK_FATE_RETRY)
+		{
+			webhook->next_due = Min(webhook->next_due, entry->due);
+			webhook->due_from = Min(webhook->due_from, entry->due);
+		}
+		stats->deliveries++;
+	}
+	for (int i = 0; current && i < current->nresults; i++)
+	{
+		DmshookFlight *flight = current->results[i]->data;
+		DmshookWebhook *webhook = flight->webhook;
+
+		/* a webhook's window follows what it gets done between two commits */
+		if (webhook->in_commit > 0)
+		{
+			webhook->committed = Max(webhook->committed - webhook->committed / 8, webhook->in_commit);
+			webhook->in_commit = 0;
+			webhook->resize = true;
+		}
+		current->results[i]->data = NULL;
+		dmshook_flight_free(flight);
+	}
+	while (tests)
+	{
+		DmshookFlight *test = tests;
+
+		tests = test->next;
+		dmshook_wake_answer_test(test->ticket, DMSHOOK_TEST_DONE, test->attempt.id);
+		dmshook_flight_free(test);
+		stats->deliveries++;
+	}
+	batch = Min(batch * 2, BATCH_MAX);
+	failed_alone = 0;
+}
+
+/* Not written: fewer the next time, down to one, and that one without what may be at fault. */
+static void
+not_committed(void)
+{
+	int			n = current ? current->nresults : 0;
+
+	batch = Max(1, Min(n, batch) / 2);
+	for (DmshookFlight *test = tests; test; test = test->next)
+		dmshook_flight_strip(test);
+	if (n != 1)
+		return;
+	dmshook_flight_strip(current->results[0]->data);
+	failed_alone++;
+}
+
+void
+dmshook_results_end(DmshookConsumers *set, bool ok)
+{
+	DmshookEntry *postpone = NULL;
+	DmshookWebhook *webhook = NULL;
+
+	if (ok)
+		committed();
+	else
+	{
+		not_committed();
+		if (failed_alone >= 2 && current)
+			postpone = current->results[0];
+	}
+	if (current)
+		dmshook_commit_end(set, ok);
+	current = NULL;
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (webhook->resize)
+			dmshook_roster_apply(webhook);
+		webhook->resize = false;
+	}
+	if (postpone)
+	{
+		dmshook_entry_postpone(postpone);
+		failed_alone = 0;
+	}
+}
+
+/* ------------------------------------------------------ positions and health */
+
+void
+dmshook_results_positions(const DmshookPersist *persist, DmshookStoredPlace *reader, bool force)
+{
+	if (persist == NULL || !persist->low_changed)
+	{
+		if (force)
+			dmshook_store_place(reader, reader->low);
+	}
+	else
+		dmshook_store_place(reader, persist->low);
+	for (int i = 0; persist && i < persist->nplaces; i++)
+	{
+		const DmshookPlace *place = &persist->places[i];
+		DmshookWebhook *webhook = dmshook_consumer_cookie(place->consumer);
+
+		dmshook_store_place(&webhook->place, place->store ? place->low : -1);
+	}
+}
+
+void
+dmshook_results_health(void)
+{
+	DmshookWebhook *webhook = NULL;
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (webhook->state_dirty && !webhook->dropped)
+		{
+			dmshook_store_state(&webhook->state);
+			webhook->state_dirty = false;
+		}
+	}
+}
+
+void
+dmshook_results_forget(void)
+{
+	DmshookWebhook *webhook = NULL;
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		ItemPointerSetInvalid(&webhook->place.tid);
+		ItemPointerSetInvalid(&webhook->state.tid);
+		webhook->state_dirty = true;
+	}
+}

@@ -1,0 +1,31 @@
+/*
+ * results.h - what a turn writes: attempts, queue rows, positions, health. See
+ * results.c.
+ */
+#ifndef DMSHOOK_RESULTS_H
+#define DMSHOOK_RESULTS_H
+
+#include "postgres.h"
+
+#include "consumer.h"
+#include "store.h"
+
+/* In the turn's transaction: write what ended. */
+extern void dmshook_results_write(DmshookConsumers *set);
+
+/* The transaction committed, or not: tell the consumers, answer tests; or keep all for the next try, with fewer. */
+extern void dmshook_results_end(DmshookConsumers *set, bool committed);
+
+/*
+ * In the transaction of positions: the reader's place and those of webhooks.
+ * force: write the reader's place in any case (does writing work?).
+ */
+extern void dmshook_results_positions(const DmshookPersist *persist, DmshookStoredPlace *reader, bool force);
+
+/* Health of webhooks that changed. */
+extern void dmshook_results_health(void);
+
+/* That transaction failed: remembered TIDs are of no use. */
+extern void dmshook_results_forget(void);
+
+#endif							/* DMSHOOK_RESULTS_H */
