@@ -59,7 +59,8 @@ not_as_root() {
 }
 
 # Build the extension and put it beside a private copy of the server's files.
-# Sets pgbin, the staged programs' directory, and points PG_CONFIG at the staged server.
+# Sets pgbin, the staged programs' directory, and points PG_CONFIG at the staged server;
+# system_pg_config is the one that has the headers.
 stage_extension() {
 	local bindir pkglibdir sharedir
 	bindir=$("$PG_CONFIG" --bindir) pkglibdir=$("$PG_CONFIG" --pkglibdir) sharedir=$("$PG_CONFIG" --sharedir)
@@ -74,13 +75,14 @@ stage_extension() {
 }
 
 use_staged() {
+	system_pg_config=$PG_CONFIG
 	pgbin=$stage$("$PG_CONFIG" --bindir)
 	export PG_CONFIG=$pgbin/pg_config PATH="$pgbin:$PATH"
 }
 
 # Build the programs of the tests that are not the extension: the receiver, the bare curl client.
 build_programs() {
-	make -s -C "$top/test" PG_CONFIG="$PG_CONFIG" all
+	make -s -C "$top/test" PG_CONFIG="$system_pg_config" all
 }
 
 # The verifiers that are not ours, from the npm registry, into test/build/node_modules.
@@ -102,3 +104,77 @@ npm_libraries() {
 	tail -5 "$log" >&2
 	return 1
 }
+
+# A throw-away server: cluster_start NAME CONF.  Sets dir; psql finds it; it ends with the script.
+cluster_start() {
+	dir=$(mktemp -d "/tmp/dmshook-$1.XXXXXX")
+	receivers=()
+	trap cluster_end EXIT
+	trap 'exit 130' INT TERM HUP
+	initdb -D "$dir/data" -A trust -U postgres -E UTF8 --no-locale -N >"$dir/initdb.log" 2>&1 || { cat "$dir/initdb.log" >&2; return 1; }
+	cat >>"$dir/data/postgresql.conf" <<C
+listen_addresses = ''
+unix_socket_directories = '$dir'
+shared_preload_libraries = 'dmshook'
+dmshook.allowed_networks = '127.0.0.0/8, ::1'
+dmshook.ca_file = '$build/certs/ca.pem'
+log_line_prefix = '%m [%p] %b '
+$2
+C
+	pg_ctl -D "$dir/data" -l "$dir/server.log" -w start >"$dir/pg_ctl.log" 2>&1 </dev/null ||
+		{ cat "$dir/pg_ctl.log" "$dir/server.log" >&2; return 1; }
+	export PGHOST=$dir PGUSER=postgres PGDATABASE=postgres
+}
+
+cluster_end() {
+	local pid
+	[ -d "$dir" ] || return 0
+	for pid in "${receivers[@]}"; do kill "$pid" 2>/dev/null; done
+	pg_ctl -D "$dir/data" -m fast -w stop >/dev/null 2>&1
+	rm -rf "$dir"
+}
+
+# receiver_start OPTION...: a receiver with the good certificate; sets port and control.
+receiver_start() {
+	local out=$dir/receiver.$RANDOM
+	: >"$out"
+	"$build/receiver" --cert "$build/certs/good.pem" --key "$build/certs/good.key" "$@" >"$out" 2>&1 </dev/null &
+	receiver_pid=$!
+	receivers+=("$receiver_pid")
+	poll 10 'the receiver' grep -q ^control: "$out" || return 1
+	port=$(sed -n 's/^port: //p' "$out") control=$(sed -n 's/^control: //p' "$out")
+}
+
+receiver_stop() {
+	kill "$receiver_pid"
+	wait "$receiver_pid" 2>/dev/null
+	return 0
+}
+
+# control PATH: ask the receiver's control port.
+control() {
+	local fd
+	exec {fd}<>"/dev/tcp/127.0.0.1/$control"
+	printf 'GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n' "$1" >&"$fd"
+	sed '1,/^\r*$/d' <&"$fd"
+	exec {fd}>&-
+}
+
+# stat NAME: one of the receiver's counters, 0 when it has none.
+stat() { control /stats | awk -v name="$1" '$1 == name {n = $2} END {print n + 0}'; }
+
+# poll SECONDS WHAT COMMAND...: until it succeeds.
+poll() {
+	local end=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		if [ "$SECONDS" -gt "$end" ]; then
+			echo "timed out: $what" >&2
+			return 1
+		fi
+		sleep 0.05
+	done
+}
+
+sql() { psql -XAtq -v ON_ERROR_STOP=1 -c "$1"; }
+is_true() { [ "$(sql "$1" 2>&1)" = t ]; }
