@@ -54,6 +54,7 @@ static struct
 	DmshookStoredPlace place;	/* the reader's, as stored */
 	bool		open;			/* results can be logged: requests may go out */
 	bool		more;			/* there is more to read at once */
+	bool		gone;			/* so is the extension */
 	bool		feeding;		/* somebody is behind and has room */
 	int64		last_turn;		/* monotonic us; so the others */
 	int64		first_result;	/* 0: none waits */
@@ -197,6 +198,10 @@ write_failed(ErrorData *error)
 {
 	int64		now = monotonic_us();
 
+	loop.open = false;
+	loop.gone = !dmshook_extension_exists();
+	if (loop.gone)
+		return;
 	strlcpy(dmshook_wake_my_stats()->last_error, error->message, sizeof(((DmshookStats *) 0)->last_error));
 	if (loop.failure_pause == 0)
 		ereport(WARNING,
@@ -204,7 +209,6 @@ write_failed(ErrorData *error)
 				 errmsg("results could not be logged: %s", error->message),
 				 error->detail ? errdetail_internal("%s", error->detail) : 0,
 				 errhint("Nothing is sent until the log can be written again; dmshook keeps trying.")));
-	loop.open = false;
 	loop.failure_pause = Min(Max(loop.failure_pause * 2, 20000), RETRY_WRITE_MAX_US);
 	loop.failed_until = now + loop.failure_pause;
 }
@@ -429,6 +433,13 @@ init(void)
 	dmshook_deliver_init(loop.context);
 	dmshook_transport_init();
 
+	/*
+	 * What a crash can take back is the record that a request was made, and
+	 * at-least-once allows to make it again, with the same webhook-id.
+	 * Nothing that an admin or the DMS wrote depends on our commits.
+	 */
+	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+
 	loop.events = CreateWaitEventSet(loop.context, 3);
 	AddWaitEventToSet(loop.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(loop.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -456,7 +467,7 @@ void
 dmshook_dispatch(void)
 {
 	init();
-	while (!ShutdownRequestPending)
+	while (!ShutdownRequestPending && !loop.gone)
 	{
 		int64		now;
 
@@ -488,6 +499,6 @@ dmshook_dispatch(void)
 	/* what came back is logged, what is under way will be sent again */
 	dmshook_transport_run(0);
 	collect();
-	if (loop.first_result != 0)
+	if (loop.first_result != 0 && !loop.gone)
 		turn(monotonic_us());
 }
