@@ -26,8 +26,8 @@ all install installcheck clean:
 else
 
 PKG_CONFIG  ?= pkg-config
-LIB_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libcurl libcrypto)
-LIB_LIBS    := $(shell $(PKG_CONFIG) --libs libcurl libcrypto)
+LIB_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libcurl libssl libcrypto)
+LIB_LIBS    := $(shell $(PKG_CONFIG) --libs libcurl libssl libcrypto)
 # -isystem: the server's headers are not ours to warn about
 PG_CPPFLAGS := -isystem $(shell $(PG_CONFIG) --includedir-server) -DDMSHOOK_VERSION='"$(EXTVERSION)"' $(LIB_CFLAGS)
 # only entry points are visible; before 16 PostgreSQL left PGDLLEXPORT empty

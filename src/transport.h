@@ -1,6 +1,6 @@
 /*
  * transport.h - HTTPS requests, many at a time, without waiting. See
- * transport.c, the only file that includes curl.
+ * transport.c; only transport*.c include curl.
  *
  * Runs in the dispatcher (and, for dmshook_url_check, in any backend).
  */
@@ -47,17 +47,24 @@ typedef struct DmshookTransfer
 	size_t		body_len;
 	void	   *owner;			/* the caller's */
 
-	/* the result */
+	/*
+	 * The result. The outcome of a whole response is that of its status, also
+	 * when its body was too long to be read to the end (beyond 1 MB the
+	 * connection is ended). DMSHOOK_TOO_LARGE is headers without end;
+	 * DMSHOOK_TIMEOUT is any step that took too long, and may have a status
+	 * (the body did not end); DMSHOOK_CONNECT_ERROR is also a connection that broke
+	 * before the response.
+	 */
 	DmshookOutcome outcome;
 	int			status;			/* 0: no response */
-	int			duration_us;	/* of the whole; the others -1 where that step was not reached, 0 on a kept connection */
+	int			duration_us;	/* of the whole; the others are steps: -1 where not finished, 0 on a kept connection */
 	int			dns_us;
 	int			connect_us;
-	int			tls_us;
-	int			first_byte_us;
+	int			tls_us;			/* 0 also for plain http */
+	int			first_byte_us;	/* from the sending to the first byte of the response */
 	char		local_address[64];	/* without port; "" when never connected */
 	char		remote_address[64];
-	int			http_version;	/* 11, 20; 0: no response */
+	int			http_version;	/* 10, 11, 20; 0: no response */
 	char		tls_version[12];	/* "TLSv1.3" */
 	char	   *response_headers;	/* zero-terminated, capped, raw bytes of the peer; NULL: none */
 	size_t		response_headers_len;
@@ -73,19 +80,34 @@ typedef struct DmshookTransfer
 /* The dispatcher, once: make the multi handle and its epoll descriptor. */
 extern void dmshook_transport_init(void);
 
-/* Take a transfer to fill in; NULL when max_connections are under way. */
+/*
+ * Take a transfer to fill in; its endpoint is set, its request empty. NULL when
+ * max_connections are under way (taken or started, and not yet handed out
+ * by dmshook_transport_finished: what waits to be logged does not count), or when
+ * memory is short.
+ */
 extern DmshookTransfer *dmshook_transport_get(const DmshookEndpoint *endpoint);
 
-/* Start it. Never fails: what cannot be built finishes with internal_error. */
+/*
+ * Start it. Never fails: what cannot be built finishes with internal_error.
+ * No byte goes out before the next dmshook_transport_run().
+ */
 extern void dmshook_transport_start(DmshookTransfer *transfer);
 
 /* Give it back, finished (or never started). */
 extern void dmshook_transport_put(DmshookTransfer *transfer);
 
-/* End all transfers of an owner predicate at once, without results. NULL: all. */
+/*
+ * End all transfers of an owner predicate at once, without results, and take them
+ * back. NULL: all. Those that dmshook_transport_finished() has handed out, and
+ * those not started, stay with the caller. Not within the predicate.
+ */
 extern void dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), void *arg);
 
-/* Descriptor for the WaitEventSet (readable: there is work), and ms until curl's next timer (-1: none). */
+/*
+ * Descriptor for the WaitEventSet (readable: there is work), and ms until
+ * the next timer, rounded up (-1: none; 0 also when results wait to be taken).
+ */
 extern int	dmshook_transport_fd(void);
 extern long dmshook_transport_timeout(void);
 
@@ -95,9 +117,14 @@ extern void dmshook_transport_run(int wait_ms);
 /* The next finished transfer, or NULL. */
 extern DmshookTransfer *dmshook_transport_finished(void);
 
+/* How many are started and not yet handed out by dmshook_transport_finished(). */
 extern int	dmshook_transport_in_flight(void);
 
-/* Settings (ca_file, max_connections, allowed_networks) have changed: handles are set up again. */
+/*
+ * After SIGHUP. Where ca_file (the setting or the file), allowed_networks,
+ * allow_http or max_connections have changed, they hold for every request started from now
+ * on, on kept connections too.
+ */
 extern void dmshook_transport_reload(void);
 
 /*

@@ -1,0 +1,136 @@
+/*
+ * transport_private.h - what the files of transport share: a curl handle with
+ * its surroundings, and a transfer with its buffers. Only for transport*.c.
+ */
+#ifndef DMSHOOK_TRANSPORT_PRIVATE_H
+#define DMSHOOK_TRANSPORT_PRIVATE_H
+
+#include "transport.h"
+
+#include <curl/curl.h>
+#include <sys/socket.h>
+
+#include "lib/ilist.h"
+
+#define TRANSPORT_KEEP_HEADERS	8192	/* bytes of response headers that are kept */
+#define TRANSPORT_MAX_HEADERS	(128 * 1024)	/* beyond this they are without end */
+#define TRANSPORT_MAX_RESPONSE	(1024 * 1024)	/* body read at most, most of it to be thrown away */
+#define TRANSPORT_HOST_SIZE		256
+#define TRANSPORT_MAX_CONNECTION_LIFE	600 /* seconds */
+
+/* Expect, content-type, user-agent */
+#define TRANSPORT_FIXED_HEADERS 3
+
+typedef struct TransportTransfer TransportTransfer;
+
+/* A curl easy handle, set up for one endpoint, busy with one transfer or idle. */
+typedef struct TransportHandle
+{
+	CURL	   *easy;
+	uint64		serial;			/* of the endpoint it is set up for */
+	uint64		generation;		/* of the settings then; 0: not set up */
+	TransportTransfer *transfer;	/* NULL: idle */
+	dlist_node	by_age;			/* idle handles, last used first */
+	dlist_node	by_serial;		/* the same, in the bucket of their serial */
+
+	/*
+	 * Request headers: nodes in here, so that a request allocates none. The
+	 * fixed ones, then those of this request (the text is in the transfer), then the endpoint's.
+	 */
+	struct curl_slist fixed[TRANSPORT_FIXED_HEADERS];
+	struct curl_slist *last_fixed;
+	struct curl_slist dynamic[DMSHOOK_DYNAMIC_HEADERS];
+	struct curl_slist *own;		/* the endpoint's, nown of them */
+	char	   *own_text;
+	size_t		own_size;
+	bool		has_body;		/* by the method */
+	bool		url_has_query;	/* the URL that curl has is not the endpoint's alone */
+
+	/* where to, for messages */
+	char		host[TRANSPORT_HOST_SIZE];
+	int			port;
+	bool		https;
+
+	/* of the request under way */
+	char		errbuf[CURL_ERROR_SIZE];
+	struct sockaddr_storage tried;	/* the last address that a connection was tried to */
+	struct sockaddr_storage blocked;	/* the last one that was refused */
+	const char *blocked_why;	/* NULL: none was */
+	bool		sent;			/* connected (and TLS done): the request went out */
+	int64		started_at;		/* us */
+	int64		tls_begun_at;	/* us; 0: TCP was not connected, or was before */
+} TransportHandle;
+
+typedef enum TransportState
+{
+	TRANSPORT_IDLE,				/* in the pool */
+	TRANSPORT_TAKEN,			/* the caller fills it in */
+	TRANSPORT_STARTED,			/* curl has it */
+	TRANSPORT_FINISHED,			/* waits for dmshook_transport_finished() */
+	TRANSPORT_HANDED_OUT		/* the caller has the result */
+} TransportState;
+
+struct TransportTransfer
+{
+	DmshookTransfer pub;		/* first */
+	TransportState state;
+	dlist_node	node;			/* idle, started or finished */
+	TransportHandle *handle;	/* while started */
+	char	   *header_buf;
+	size_t		header_size;
+	char	   *body_buf;
+	size_t		body_size;
+	size_t		header_total;	/* bytes received, also those not kept */
+	size_t		body_total;
+	bool		headers_endless;
+	bool		body_cut;		/* we ended the connection, the body being too long */
+	bool		out_of_memory;
+};
+
+/* transport.c: called by the callbacks that curl has in transport_handle.c */
+extern void transport_socket_opened(curl_socket_t fd);
+extern void transport_socket_closed(curl_socket_t fd);
+
+/*
+ * transport_handle.c: a handle, and what curl calls back while it is busy.
+ * settings: see TransportSettings. All without ereport.
+ */
+typedef struct TransportSettings
+{
+	uint64		generation;		/* grows with each change of the others; never 0 */
+	char	   *ca_path;		/* as it is given to curl; NULL: curl's own default */
+	bool		allow_http;
+	char	   *allowed_networks;
+	int64		recheck_until;	/* us; kept connections may be older than allowed_networks: look at their addresses */
+	CURLSH	   *share;
+} TransportSettings;
+
+extern TransportSettings transport_settings;
+
+extern TransportHandle *transport_handle_create(void);
+extern void transport_handle_free(TransportHandle *handle);
+
+/* Make it fit to the endpoint. NULL, or a constant sentence that says what is wrong. */
+extern const char *transport_handle_setup(TransportHandle *handle, const DmshookEndpoint *endpoint);
+
+/* Put the request into a handle that is set up. As above. */
+extern const char *transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer);
+
+/* transport_result.c: what came of it: everything in pub from outcome on, but the response. */
+extern void transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode code);
+
+/* For one that never reached curl. */
+extern void transport_result_internal(TransportTransfer *transfer, const char *problem);
+
+/* transport_parse.c */
+extern int64 transport_retry_after(const char *value, size_t len);	/* ms; -1 malformed */
+extern bool transport_url_host(const char *url, char *host, size_t size, int *port, bool *https);
+extern bool transport_ip_literal(const char *host);
+
+/* transport_tls.c: the only OpenSSL call besides sign.c's. ssl is curl's SSL *. */
+extern const char *transport_tls_version(void *ssl);
+
+/* Microseconds of a clock that never goes back. */
+extern int64 transport_now(void);
+
+#endif							/* DMSHOOK_TRANSPORT_PRIVATE_H */
