@@ -14,12 +14,15 @@
 /* Longer names than this are never "near" each other. */
 #define MAX_NEAR_LEN	255
 
+#define NO_CANDIDATE		(-1)
+#define SEVERAL_CANDIDATES	(-2)
+
 static const char WEBHOOK_PREFIX[] = "webhook.";
 
 static int	valid_parts(const char *s, size_t len);
 static unsigned char fold(char c);
 static int	distance(const char *a, size_t alen, const char *b, size_t blen, int limit, bool folded);
-static int	nearest_by_last_part(const char *name, const char *const *candidates, int n);
+static int	by_last_part(const char *name, size_t len, const char *const *candidates, int n);
 
 bool
 dmshook_type_valid(const char *type, size_t len)
@@ -68,11 +71,15 @@ int
 dmshook_nearest(const char *name, const char *const *candidates, int n)
 {
 	size_t		len = strlen(name);
-	int			best = -1;
+	int			best;
 	int			limit;
 
 	if (len == 0 || len > MAX_NEAR_LEN)
 		return -1;
+
+	best = by_last_part(name, len, candidates, n);
+	if (best != NO_CANDIDATE)
+		return best >= 0 ? best : -1;
 
 	/* a third of the name may be wrong: more is another name */
 	limit = (int) (len / 3) + 1;
@@ -88,7 +95,7 @@ dmshook_nearest(const char *name, const char *const *candidates, int n)
 			break;
 		limit = d - 1;			/* the first of the nearest */
 	}
-	return best >= 0 ? best : nearest_by_last_part(name, candidates, n);
+	return best;
 }
 
 /* Number of parts of "a.b_2.c"; 0 when it is not of that form. */
@@ -191,21 +198,23 @@ distance(const char *a, size_t alen, const char *b, size_t blen, int limit, bool
 	return last[blen] > limit ? limit + 1 : last[blen];
 }
 
-/* "sold" for "vehicle.sold": the only candidate that ends so, or -1. */
+/*
+ * "sold" for "vehicle.sold": the only candidate that ends so, NO_CANDIDATE, or
+ * SEVERAL_CANDIDATES ("created" may be that of any entity: no guess is better).
+ */
 static int
-nearest_by_last_part(const char *name, const char *const *candidates, int n)
+by_last_part(const char *name, size_t len, const char *const *candidates, int n)
 {
-	int			found = -1;
+	int			found = NO_CANDIDATE;
 
 	for (int i = 0; i < n; i++)
 	{
 		const char *dot = strrchr(candidates[i], '.');
 
-		if (dot == NULL || strlen(dot + 1) != strlen(name) ||
-			distance(name, strlen(name), dot + 1, strlen(name), 0, true) != 0)
+		if (dot == NULL || distance(name, len, dot + 1, strlen(dot + 1), 0, true) != 0)
 			continue;
-		if (found >= 0)
-			return -1;
+		if (found != NO_CANDIDATE)
+			return SEVERAL_CANDIDATES;
 		found = i;
 	}
 	return found;

@@ -28,7 +28,8 @@ extern int	dmshook_edit_distance(const char *a, size_t alen, const char *b, size
 /*
  * Index of the candidate that was probably meant by name, or -1: near by edit
  * distance (about a third may be wrong; case does not count), or the only one
- * whose last part it is ("sold": "vehicle.sold"). The first of equals.
+ * whose last part it is ("sold": "vehicle.sold"; of several, none). The first of
+ * equals.
  */
 extern int	dmshook_nearest(const char *name, const char *const *candidates, int n);
 

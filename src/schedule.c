@@ -8,8 +8,10 @@
  */
 #include "schedule.h"
 
-#include <math.h>
 #include <string.h>
+
+/* After so many steps a backoff grows no more: a factor next to 1 must not take seconds. */
+#define MOST_STEPS		10000
 
 /* No delay is longer than this, whatever a plan says (jitter included). */
 #define LONGEST_DELAY	(INT64_C(365) * 24 * 3600 * 1000)
@@ -57,7 +59,7 @@ dmshook_plan_delay(const DmshookPlan *plan, int attempts, double random)
 
 	delay = (double) plan_base_delay(plan, attempts);
 	if (jitter > 0 && random >= 0 && random < 1)
-		delay += delay * fmin(jitter, 1) * fabs(2 * random - 1);
+		delay += delay * (jitter < 1 ? jitter : 1) * (random < 0.5 ? 1 - 2 * random : 2 * random - 1);
 	if (delay >= (double) LONGEST_DELAY)
 		return LONGEST_DELAY;
 	return (int64_t) delay;
@@ -205,8 +207,7 @@ status_code_parse(const char **p, uint16_t *code)
 /*
  * The delay without jitter. Multiplied out step by step, so that it stops at
  * the cap: pow() of a large plan would be infinite, and a cast of that is
- * undefined. Fewer than 64 steps are ever needed with a factor of 2; a factor
- * next to 1 is bounded by max_attempts.
+ * undefined.
  */
 static int64_t
 plan_base_delay(const DmshookPlan *plan, int attempts)
@@ -231,7 +232,7 @@ plan_base_delay(const DmshookPlan *plan, int attempts)
 		/* !(> 1) also holds for NaN: such a plan repeats its first delay */
 		if (plan->factor > 1 && delay > 0)
 		{
-			for (int i = 1; i < attempts && delay < (double) cap; i++)
+			for (int i = 1; i < attempts && i < MOST_STEPS && delay < (double) cap; i++)
 				delay *= plan->factor;
 		}
 	}
