@@ -306,7 +306,8 @@ network_parse(const char *text, size_t len, GuardNetwork *network)
 			return false;
 	}
 
-	if (network->bits >= 96 && address_unmap(&network->address, &inner))
+	/* (a shorter mask would have left the ffff behind it) */
+	if (address_unmap(&network->address, &inner))
 	{
 		network->address = inner;
 		network->bits -= 96;
