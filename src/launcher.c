@@ -21,7 +21,6 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -293,7 +292,8 @@ launcher_is_eligible(Oid database)
 	StartTransactionCommand();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(database));
-	scan = systable_beginscan(rel, DatabaseOidIndexId, true, NULL, 1, &key);
+	/* no index: connected to no database, the server's first process may not open one yet */
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	eligible = HeapTupleIsValid(tuple) && launcher_may_dispatch((Form_pg_database) GETSTRUCT(tuple));
 	systable_endscan(scan);
