@@ -54,7 +54,8 @@ static struct
 	DmshookStoredPlace place;	/* the reader's, as stored */
 	bool		open;			/* results can be logged: requests may go out */
 	bool		more;			/* there is more to read at once */
-	bool		gone;			/* so is the extension */
+	bool		results_failed; /* the last results could not be written */
+	bool		gone;			/* the extension is */
 	bool		feeding;		/* somebody is behind and has room */
 	int64		last_turn;		/* monotonic us; so the others */
 	int64		first_result;	/* 0: none waits */
@@ -278,7 +279,8 @@ write_positions(List *commands, int64 now)
 		write_failed(error);
 		return;
 	}
-	write_succeeded();
+	if (!loop.results_failed)
+		write_succeeded();
 	loop.persisted_work = dmshook_wake_my_stats()->events + dmshook_wake_my_stats()->deliveries;
 	loop.persisted_low = dmshook_reader_low(loop.reader);
 	dmshook_commands_committed(effects);
@@ -332,12 +334,13 @@ turn(int64 now)
 
 	if (error)
 	{
-		dmshook_results_end(loop.set, false);
+		loop.results_failed = !dmshook_results_end(loop.set, false);
 		write_failed(error);
 	}
 	else if (write)
 	{
 		dmshook_results_end(loop.set, true);
+		loop.results_failed = false;
 		write_succeeded();
 		loop.first_result = dmshook_consumers_dirty(loop.set) ? now : 0;
 	}

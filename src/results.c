@@ -235,7 +235,7 @@ not_committed(void)
 	failed_alone++;
 }
 
-void
+bool
 dmshook_results_end(DmshookConsumers *set, bool ok)
 {
 	DmshookEntry *postpone = NULL;
@@ -263,6 +263,7 @@ dmshook_results_end(DmshookConsumers *set, bool ok)
 		dmshook_entry_postpone(postpone);
 		failed_alone = 0;
 	}
+	return ok || postpone != NULL;
 }
 
 /* ------------------------------------------------------ positions and health */

@@ -13,8 +13,12 @@
 /* In the turn's transaction: write what ended. */
 extern void dmshook_results_write(DmshookConsumers *set);
 
-/* The transaction committed, or not: tell the consumers, answer tests; or keep all for the next try, with fewer. */
-extern void dmshook_results_end(DmshookConsumers *set, bool committed);
+/*
+ * The transaction committed, or not: tell the consumers, answer tests; or keep
+ * all for the next try, with fewer. True: it did, or it is now known that one row is at fault
+ * and not the writing as such.
+ */
+extern bool dmshook_results_end(DmshookConsumers *set, bool committed);
 
 /*
  * In the transaction of positions: the reader's place and those of webhooks.

@@ -129,13 +129,14 @@ static const QueryDef query_defs[N_QUERIES] = {
 	},
 	[Q_QUEUE_PUT] = {
 		"INSERT INTO dmshook.queue AS q (event, webhook, due_at, attempts, kind, command, entity)"
-		" SELECT * FROM pg_catalog.unnest($1, $2, $3, $4, $5, $6, $7)"
+		" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+		" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7)) AS r"
 		" ON CONFLICT (event, webhook) DO UPDATE SET due_at = EXCLUDED.due_at, attempts = EXCLUDED.attempts,"
 		" kind = EXCLUDED.kind, command = EXCLUDED.command",
 		{INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, CHARARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
 	},
 	[Q_QUEUE_REMOVE] = {
-		"DELETE FROM dmshook.queue AS q USING pg_catalog.unnest($1, $2) AS r (event, webhook)"
+		"DELETE FROM dmshook.queue AS q USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS r (event, webhook)"
 		" WHERE q.event OPERATOR(pg_catalog.=) r.event AND q.webhook OPERATOR(pg_catalog.=) r.webhook",
 		{INT8ARRAYOID, INT4ARRAYOID}
 	},
