@@ -59,30 +59,30 @@ not_as_root() {
 }
 
 # Build the extension and put it beside a private copy of the server's files.
-# Sets pgbin, the staged programs' directory, and points PG_CONFIG at the staged server;
-# system_pg_config is the one that has the headers.
+# Sets pgbin, the staged programs' directory, and points PG_CONFIG at the staged server.
 stage_extension() {
-	local bindir pkglibdir sharedir
-	bindir=$("$PG_CONFIG" --bindir) pkglibdir=$("$PG_CONFIG" --pkglibdir) sharedir=$("$PG_CONFIG" --sharedir)
+	local bindir pkglibdir sharedir includedir
+	bindir=$("$PG_CONFIG" --bindir) pkglibdir=$("$PG_CONFIG" --pkglibdir) sharedir=$("$PG_CONFIG" --sharedir) includedir=$("$PG_CONFIG" --includedir)
 	make -s -C "$top" -j2 WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} PG_CONFIG="$PG_CONFIG" all || return 1
 	rm -rf "$stage"
 	mkdir -p "$stage$bindir" "$stage$pkglibdir" "$stage$sharedir"
 	cp -a "$bindir/." "$stage$bindir/"               # real files: the server resolves links
 	cp -as "$pkglibdir/." "$stage$pkglibdir/"
 	cp -as "$sharedir/." "$stage$sharedir/"
+	mkdir -p "$stage$(dirname "$includedir")"
+	ln -sfn "$includedir" "$stage$includedir"   # programs of tests include them
 	make -s -C "$top" WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} PG_CONFIG="$PG_CONFIG" DESTDIR="$stage" install || return 1
 	use_staged
 }
 
 use_staged() {
-	system_pg_config=$PG_CONFIG
 	pgbin=$stage$("$PG_CONFIG" --bindir)
 	export PG_CONFIG=$pgbin/pg_config PATH="$pgbin:$PATH"
 }
 
 # Build the programs of the tests that are not the extension: the receiver, the bare curl client.
 build_programs() {
-	make -s -C "$top/test" PG_CONFIG="$system_pg_config" all
+	make -s -C "$top/test" PG_CONFIG="$PG_CONFIG" all
 }
 
 # The verifiers that are not ours, from the npm registry, into test/build/node_modules.
