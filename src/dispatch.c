@@ -317,12 +317,12 @@ turn(int64 now)
 	loop.feeding = dmshook_feed_hungry(loop.reader, loop.set);
 	dmshook_feed_queue(loop.set);
 	dmshook_feed_tests();
-	PopActiveSnapshot();
 
 	PG_TRY();
 	{
 		if (write)
 			dmshook_results_write(loop.set);
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(loop.turn);
 	}
