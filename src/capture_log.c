@@ -1,0 +1,401 @@
+/*
+ * capture_log.c - appending a row to dmshook.event, and who did it.
+ *
+ * Runs in the backend that raises an event, inside its statement, for roles
+ * that have no right on schema dmshook: neither SPI nor the executor's checks
+ * are involved, one heap insert and one index insert are done by hand, with
+ * everything opened and closed per row, since each belongs to the resource
+ * owner of the (sub)transaction at hand. Memory is the caller's.
+ *
+ * Commit-safe reading (reader.c) rests on the order kept here: the top
+ * transaction has its xid before an id is taken, ids come one at a time, and
+ * id and row belong to the same top transaction.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "commands/sequence.h"
+#include "common/pg_prng.h"
+#include "executor/executor.h"
+#include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "capture_log.h"
+#include "event.h"
+#include "rowjson.h"
+#include "settings.h"
+#include "wake.h"
+
+/* As many ids as one WAL record of the sequence covers; nextval()'s figure. */
+#define LOG_AHEAD	32
+
+#if PG_VERSION_NUM >= 170000
+#define MY_LXID (MyProc->vxid.lxid)
+#else
+#define MY_LXID (MyProc->lxid)
+#endif
+
+/* Found by name once, forgotten when either changes. */
+static Oid	event_table = InvalidOid;
+static Oid	event_sequence = InvalidOid;
+
+/* The last answer of dmshook_log_who(), and what it was made from. */
+static struct
+{
+	bool		valid;
+	Oid			session_user;
+	Oid			outer_user;
+	char	   *name;			/* NULL: the session user's */
+	char	   *application;
+	text	   *who;
+}			who_cache;
+
+static void find_relations(void);
+static int64 next_id(void);
+static void log_sequence(Relation rel, Buffer buffer, HeapTuple tuple);
+static void insert_row(Relation rel, Datum *values, bool *nulls);
+static int64 random_nonce(void);
+static const char *setting_user(void);
+static void append_text(StringInfo buf, const char *label, const char *text, int len);
+static void forget_relations(Datum arg, Oid relid);
+static void forget_who(Datum arg, int cacheid, uint32 hashvalue);
+
+void
+dmshook_log_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_relations, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, forget_who, (Datum) 0);
+}
+
+static void
+forget_relations(Datum arg pg_attribute_unused(), Oid relid)
+{
+	if (relid == InvalidOid || relid == event_table || relid == event_sequence)
+		event_table = event_sequence = InvalidOid;
+}
+
+static void
+forget_who(Datum arg pg_attribute_unused(), int cacheid pg_attribute_unused(),
+		   uint32 hashvalue pg_attribute_unused())
+{
+	who_cache.valid = false;
+}
+
+static void
+find_relations(void)
+{
+	Oid			schema = get_namespace_oid("dmshook", false);
+	Oid			table = get_relname_relid("event", schema);
+	Oid			sequence = get_relname_relid("event_id", schema);
+
+	if (!OidIsValid(table) || !OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table dmshook.event or sequence dmshook.event_id does not exist"),
+				 errhint("The extension dmshook is damaged; create it again.")));
+	event_table = table;
+	event_sequence = sequence;
+}
+
+int64
+dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
+{
+	Relation	rel;
+	Datum		values[Natts_event];
+	bool		nulls[Natts_event];
+	int64		id;
+
+	if (!OidIsValid(event_table))
+		find_relations();
+	rel = table_open(event_table, RowExclusiveLock);
+
+	/* the writer's rule: an xid, then an id, then the row */
+	(void) GetTopTransactionId();
+	id = next_id();
+	*nonce = random_nonce();
+
+	memset(nulls, false, sizeof(nulls));
+	values[Anum_event_id - 1] = Int64GetDatum(id);
+	values[Anum_event_nonce - 1] = Int64GetDatum(*nonce);
+	values[Anum_event_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[Anum_event_type - 1] = PointerGetDatum(event->type);
+	values[Anum_event_tenant - 1] = PointerGetDatum(event->tenant);
+	nulls[Anum_event_tenant - 1] = event->tenant == NULL;
+	values[Anum_event_old_tenant - 1] = PointerGetDatum(event->old_tenant);
+	nulls[Anum_event_old_tenant - 1] = event->old_tenant == NULL;
+	values[Anum_event_entity - 1] = PointerGetDatum(event->entity);
+	values[Anum_event_key - 1] = PointerGetDatum(event->key);
+	values[Anum_event_who - 1] = PointerGetDatum(event->who);
+	values[Anum_event_source - 1] = PointerGetDatum(event->source);
+	values[Anum_event_data - 1] = PointerGetDatum(event->data);
+	nulls[Anum_event_erased_at - 1] = true;
+	insert_row(rel, values, nulls);
+	table_close(rel, NoLock);
+
+	dmshook_wake_at_commit();
+	return id;
+}
+
+/*
+ * The next id. Not nextval(): that would change what lastval() gives to the
+ * DMS, whose next statement may well be SELECT lastval() (drivers do that to
+ * tell an application which id its INSERT took). What is done to the sequence
+ * is the same: under the exclusive lock of its only page, one WAL record for
+ * 32 ids ahead, always a new one after a checkpoint.
+ *
+ * The lock on the sequence is the top transaction's, as nextval() has it.
+ */
+static int64
+next_id(void)
+{
+	static LocalTransactionId locked_in = InvalidLocalTransactionId;
+	static Oid	locked = InvalidOid;
+	Relation	rel;
+	Buffer		buffer;
+	Page		page;
+	ItemId		item;
+	HeapTupleData tuple;
+	Form_pg_sequence_data state;
+	int64		id;
+	bool		log;
+
+	if (locked != event_sequence || locked_in != MY_LXID)
+	{
+		ResourceOwner owner = CurrentResourceOwner;
+
+		CurrentResourceOwner = TopTransactionResourceOwner;
+		LockRelationOid(event_sequence, RowExclusiveLock);
+		CurrentResourceOwner = owner;
+		locked = event_sequence;
+		locked_in = MY_LXID;
+	}
+	rel = relation_open(event_sequence, NoLock);
+	buffer = ReadBuffer(rel, 0);
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	page = BufferGetPage(buffer);
+	item = PageGetItemId(page, FirstOffsetNumber);
+	tuple.t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple.t_len = ItemIdGetLength(item);
+	state = (Form_pg_sequence_data) GETSTRUCT(&tuple);
+
+	id = state->is_called ? state->last_value + 1 : state->last_value;
+	log = state->log_cnt <= 0 || !state->is_called || PageGetLSN(page) <= GetRedoRecPtr();
+
+	START_CRIT_SECTION();
+	MarkBufferDirty(buffer);
+	if (log)
+	{
+		/* what recovery is to find: all the ids ahead are used up */
+		state->last_value = id + LOG_AHEAD;
+		state->is_called = true;
+		state->log_cnt = 0;
+		log_sequence(rel, buffer, &tuple);
+		state->log_cnt = LOG_AHEAD + 1;
+	}
+	state->last_value = id;
+	state->log_cnt--;
+	END_CRIT_SECTION();
+
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, NoLock);
+	return id;
+}
+
+/* The record that replay of sequences expects: where, and the whole tuple. */
+static void
+log_sequence(Relation rel, Buffer buffer, HeapTuple tuple)
+{
+	xl_seq_rec	record;
+	XLogRecPtr	end;
+
+	if (!RelationNeedsWAL(rel))
+		return;
+	XLogBeginInsert();
+	XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT);
+#if PG_VERSION_NUM >= 160000
+	record.locator = rel->rd_locator;
+#else
+	record.node = rel->rd_node;
+#endif
+	XLogRegisterData((char *) &record, sizeof(record));
+	XLogRegisterData((char *) tuple->t_data, tuple->t_len);
+	end = XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
+	PageSetLSN(BufferGetPage(buffer), end);
+}
+
+/*
+ * Heap and index insert. The table has its primary key and nothing else, and
+ * that is done without an executor state, which costs as much as the insert;
+ * an index that an admin added goes the long way.
+ */
+static void
+insert_row(Relation rel, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	List	   *indexes;
+
+	memcpy(slot->tts_values, values, sizeof(Datum) * Natts_event);
+	memcpy(slot->tts_isnull, nulls, sizeof(bool) * Natts_event);
+	for (int i = Natts_event; i < RelationGetDescr(rel)->natts; i++)
+		slot->tts_isnull[i] = true;
+	ExecStoreVirtualTuple(slot);
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+
+	indexes = RelationGetIndexList(rel);
+	if (list_length(indexes) == 1 && linitial_oid(indexes) == rel->rd_pkindex)
+	{
+		Relation	index = index_open(rel->rd_pkindex, RowExclusiveLock);
+		IndexInfo  *info = BuildIndexInfo(index);
+
+		index_insert(index, values, nulls, &slot->tts_tid, rel, UNIQUE_CHECK_YES, false, info);
+		index_close(index, NoLock);
+	}
+	else
+	{
+		EState	   *estate = CreateExecutorState();
+		ResultRelInfo *result = makeNode(ResultRelInfo);
+
+		InitResultRelInfo(result, rel, 0, NULL, 0);
+		ExecOpenIndices(result, false);
+		(void) ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL);
+		ExecCloseIndices(result);
+		FreeExecutorState(estate);
+	}
+	list_free(indexes);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * The random part of a message id: it keeps ids apart that are issued again
+ * after a restore, so it need not be secret, only different.
+ */
+static int64
+random_nonce(void)
+{
+	static pg_prng_state state;
+	static bool seeded = false;
+
+	/* never in the postmaster: its children would draw the same numbers */
+	if (!seeded)
+	{
+		if (!pg_prng_strong_seed(&state))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not obtain random numbers")));
+		seeded = true;
+	}
+	return (int64) pg_prng_uint64(&state);
+}
+
+/* Who triggered it, as far as settings say; NULL: they do not. */
+static const char *
+setting_user(void)
+{
+	const char *name = dmshook_user;
+
+	if ((name == NULL || *name == '\0') &&
+		dmshook_user_setting != NULL && *dmshook_user_setting != '\0')
+		name = GetConfigOption(dmshook_user_setting, true, false);
+	return name != NULL && *name != '\0' ? name : NULL;
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* "label":"text"; bytes that are no characters (of a configuration file) become "?". */
+static void
+append_text(StringInfo buf, const char *label, const char *text, int len)
+{
+	appendStringInfo(buf, "%c\"%s\":", buf->len == VARHDRSZ ? '{' : ',', label);
+	if (!pg_verifymbstr(text, len, true))
+	{
+		char	   *copy = pnstrdup(text, len);
+
+		for (char *p = copy; *p; p++)
+			if (IS_HIGHBIT_SET(*p))
+				*p = '?';
+		text = copy;
+	}
+	dmshook_json_string(buf, text, len);
+}
+
+text *
+dmshook_log_who(const char *name, int len)
+{
+	const char *setting = setting_user();
+	Oid			session = GetSessionUserId();
+	Oid			outer = GetOuterUserId();
+	StringInfoData buf;
+	const char *application = application_name ? application_name : "";
+	char	   *role;
+	bool		from_row = setting == NULL && name != NULL;
+
+	if (!from_row && who_cache.valid && who_cache.session_user == session &&
+		who_cache.outer_user == outer && same_text(who_cache.name, setting) &&
+		same_text(who_cache.application, application))
+		return who_cache.who;
+
+	initStringInfo(&buf);
+	appendStringInfoSpaces(&buf, VARHDRSZ);
+	role = GetUserNameFromId(outer, false);
+	if (setting != NULL)
+		append_text(&buf, "name", setting, strlen(setting));
+	else if (name != NULL)
+		append_text(&buf, "name", name, len);
+	else
+	{
+		char	   *user = GetUserNameFromId(session, false);
+
+		append_text(&buf, "name", user, strlen(user));
+	}
+	append_text(&buf, "role", role, strlen(role));
+	append_text(&buf, "application", application, strlen(application));
+	appendStringInfoChar(&buf, '}');
+	SET_VARSIZE(buf.data, buf.len);
+	if (from_row)
+		return (text *) buf.data;
+
+	who_cache.valid = false;
+	if (who_cache.who != NULL)
+		pfree(who_cache.who);
+	if (who_cache.name != NULL)
+		pfree(who_cache.name);
+	if (who_cache.application != NULL)
+		pfree(who_cache.application);
+	who_cache.who = NULL;
+	who_cache.name = who_cache.application = NULL;
+	who_cache.who = MemoryContextAlloc(TopMemoryContext, buf.len);
+	memcpy(who_cache.who, buf.data, buf.len);
+	who_cache.name = setting ? MemoryContextStrdup(TopMemoryContext, setting) : NULL;
+	who_cache.application = MemoryContextStrdup(TopMemoryContext, application);
+	who_cache.session_user = session;
+	who_cache.outer_user = outer;
+	who_cache.valid = true;
+	return who_cache.who;
+}

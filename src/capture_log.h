@@ -1,0 +1,41 @@
+/*
+ * capture_log.h - appending a row to dmshook.event. See capture_log.c.
+ */
+#ifndef DMSHOOK_CAPTURE_LOG_H
+#define DMSHOOK_CAPTURE_LOG_H
+
+#include "postgres.h"
+#include "utils/jsonb.h"
+
+/* What an event says; id, nonce and time are given to it when it is logged. */
+typedef struct DmshookNewEvent
+{
+	text	   *type;
+	text	   *tenant;			/* NULL: none, as the next */
+	text	   *old_tenant;
+	text	   *entity;
+	Jsonb	   *key;
+	text	   *who;
+	text	   *source;
+	text	   *data;
+} DmshookNewEvent;
+
+/*
+ * Append it to the log, in the current transaction, with the rights of nobody
+ * asked for, and have the dispatcher woken at commit. Returns its id and
+ * nonce. Errors are those of storage: a full disk, a corrupt page.
+ */
+extern int64 dmshook_log_event(const DmshookNewEvent *event, int64 *nonce);
+
+/*
+ * The "user" member of the payload. name: of the person, from the row (then
+ * of length len), or NULL; the settings go before it, and the session user
+ * after it. The result lives as long as the session's settings stay
+ * the same, at least to the next call.
+ */
+extern text *dmshook_log_who(const char *name, int len);
+
+/* Forget Oids when they change. */
+extern void dmshook_log_init(void);
+
+#endif							/* DMSHOOK_CAPTURE_LOG_H */
