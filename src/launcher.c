@@ -55,16 +55,17 @@ static void launcher_scan(void);
 static void launcher_next_database(TimestampTz now);
 static bool launcher_may_dispatch(Form_pg_database db);
 static bool launcher_is_eligible(Oid database);
-static void launcher_launch(int i, Oid database, TimestampTz now);
+static bool launcher_launch(int i, Oid database, TimestampTz now);
 static void launcher_no_worker(TimestampTz now);
 
 static Launched launched[DMSHOOK_MAX_SLOTS];
 static List *databases = NIL;	/* still to be looked at */
 static bool scan_wanted = true;
 
-/* No background worker was free: until when not to try again, and the pause. */
+/* No background worker was free: until when not to try again, the pause, and whether it was said. */
 static TimestampTz shortage_until = 0;
 static int	shortage_pause = 0;
+static bool shortage_told = false;
 
 void
 dmshook_launcher_init(void)
@@ -140,6 +141,7 @@ launcher_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = DT_NOEND;
+	bool		waits = false;
 
 	launcher_look_after_launched();
 
@@ -169,16 +171,14 @@ launcher_turn(void)
 		}
 		else if (todo == DMSHOOK_TODO_LAUNCH)
 		{
-			if (shortage_until > now)
-				next = Min(next, shortage_until);
-			else if (dmshook_slot_starting(now))
-				next = Min(next, TimestampTzPlusMilliseconds(now, 2000));
-			else
-				launcher_launch(i, database, now);
+			if (shortage_until <= now && !dmshook_slot_starting(now) && launcher_launch(i, database, now))
+				continue;
+			waits = true;
+			next = Min(next, shortage_until > now ? shortage_until : TimestampTzPlusMilliseconds(now, 2000));
 		}
 	}
-	if (shortage_until > now)
-		next = Min(next, shortage_until);
+	if (!waits)
+		shortage_told = false;
 
 	/* its end, or its being ready, sets the latch; but it may hang */
 	if (databases != NIL)
@@ -186,7 +186,10 @@ launcher_turn(void)
 	return next;
 }
 
-/* A worker that ended before it took its slot could not tell anybody. */
+/*
+ * A worker that ended before it took its slot could not tell anybody. And one
+ * that ended leaves a background worker free, which may be what others wait for.
+ */
 static void
 launcher_look_after_launched(void)
 {
@@ -194,16 +197,12 @@ launcher_look_after_launched(void)
 	{
 		pid_t		pid;
 
-		if (launched[i].handle == NULL)
+		if (launched[i].handle == NULL || GetBackgroundWorkerPid(launched[i].handle, &pid) != BGWH_STOPPED)
 			continue;
-		if (dmshook_slot_expects(i, launched[i].life))
-		{
-			if (GetBackgroundWorkerPid(launched[i].handle, &pid) != BGWH_STOPPED)
-				continue;
-			dmshook_slot_not_launched(i, launched[i].life, true);
-		}
+		dmshook_slot_not_launched(i, launched[i].life, true);
 		pfree(launched[i].handle);
 		launched[i].handle = NULL;
+		shortage_until = 0;
 	}
 }
 
@@ -304,7 +303,8 @@ launcher_is_eligible(Oid database)
 
 /* ---- launching ---- */
 
-static void
+/* False when there was no background worker for it. */
+static bool
 launcher_launch(int i, Oid database, TimestampTz now)
 {
 	BackgroundWorker worker;
@@ -315,7 +315,7 @@ launcher_launch(int i, Oid database, TimestampTz now)
 
 	launch.life = dmshook_slot_launched(i, database);
 	if (launch.life == 0)
-		return;
+		return true;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -338,25 +338,27 @@ launcher_launch(int i, Oid database, TimestampTz now)
 	{
 		dmshook_slot_not_launched(i, launch.life, false);
 		launcher_no_worker(now);
-		return;
+		return false;
 	}
 	shortage_pause = 0;
 	if (launched[i].handle)
 		pfree(launched[i].handle);
 	launched[i].handle = handle;
 	launched[i].life = launch.life;
+	return true;
 }
 
 /* Nobody tells us when a background worker becomes free: try again, ever more rarely. */
 static void
 launcher_no_worker(TimestampTz now)
 {
-	if (shortage_pause == 0)
+	if (!shortage_told)
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker is free for a dmshook dispatcher"),
 				 errdetail("Events wait until one is; it is tried again."),
 				 errhint("Increase max_worker_processes: dmshook needs one for each database with the extension, and one more.")));
+	shortage_told = true;
 	shortage_pause = Min(MAX_PAUSE_S, Max(1, shortage_pause * 2));
 	shortage_until = TimestampTzPlusMilliseconds(now, shortage_pause * 1000);
 }

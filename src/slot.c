@@ -333,18 +333,6 @@ dmshook_slot_not_launched(int i, uint32 life, bool failed)
 	LWLockRelease(dmshook_lock);
 }
 
-bool
-dmshook_slot_expects(int i, uint32 life)
-{
-	DmshookSlot *slot = &dmshook_shared->slots[i];
-	bool		expects;
-
-	LWLockAcquire(dmshook_lock, LW_SHARED);
-	expects = slot->life == life && slot->launched_at;
-	LWLockRelease(dmshook_lock);
-	return expects;
-}
-
 void
 dmshook_slot_unwanted(int i, Oid database)
 {

@@ -141,11 +141,8 @@ extern DmshookSlotTodo dmshook_slot_step(int i, TimestampTz now, Oid *database, 
 /* Before a worker is registered: its life, or 0 when there is nothing to launch any more. */
 extern uint32 dmshook_slot_launched(int i, Oid database);
 
-/* It was not registered, or (failed) ended before it took the slot. */
+/* It was not registered, or (failed) it ended: does nothing when it had taken the slot. */
 extern void dmshook_slot_not_launched(int i, uint32 life, bool failed);
-
-/* Is that worker still on its way? */
-extern bool dmshook_slot_expects(int i, uint32 life);
 
 /* The database may have no dispatcher: end it, or forget the slot. */
 extern void dmshook_slot_unwanted(int i, Oid database);
