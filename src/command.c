@@ -15,6 +15,7 @@
 #include "command.h"
 #include "deliver.h"
 #include "log.h"
+#include "replay.h"
 #include "roster.h"
 
 /* What memory has still to hear of a command. */
@@ -25,6 +26,7 @@ typedef struct Effect
 	bool		cancel_all;
 	int64		upto;			/* cancel_all */
 	int64		event;			/* cancel; 0: not */
+	const DmshookCommand *replay;	/* to begin; NULL: none */
 	bool		look;			/* there are new rows in the queue */
 	List	   *removed;		/* queue rows that are gone: DmshookQueueRow */
 } Effect;
@@ -110,6 +112,7 @@ run_cancel_all(DmshookWebhook *webhook, const DmshookCommand *command, Effect *e
 	effect->upto = drop ? PG_INT64_MAX : Min(command->upto, dmshook_store_last_value());
 	dmshook_store_skip(command->webhook, effect->upto, drop ? "dropped" : "cancelled");
 	effect->removed = cancel_rows(webhook, command->webhook, effect->upto, false);
+	dmshook_replays_cancel(command->webhook);
 	if (drop)
 	{
 		DmshookStoredPlace place = {.webhook = command->webhook};
@@ -169,6 +172,13 @@ run_for(DmshookWebhook *webhook, const DmshookCommand *command, Effect *effect)
 		run_cancel(webhook, command, effect);
 	else if (strcmp(command->kind, "redeliver") == 0 || strcmp(command->kind, "redeliver_dead") == 0)
 		return webhook == NULL || run_redeliver(webhook, command, effect);
+	else if (strcmp(command->kind, "replay") == 0)
+	{
+		if (webhook == NULL)
+			return true;
+		dmshook_replay_write(webhook, command);
+		effect->replay = command;
+	}
 	else if (strcmp(command->kind, "reload") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -276,6 +286,8 @@ dmshook_commands_committed(List *effects)
 			dmshook_consumer_cancel_all(webhook->consumer, effect->upto, true);
 		if (effect->event != 0)
 			dmshook_consumer_cancel(webhook->consumer, effect->event);
+		if (effect->replay)
+			dmshook_replay_command_done(webhook, effect->replay);
 		foreach(row, effect->removed)
 			dmshook_consumer_row_removed(webhook->consumer, ((DmshookQueueRow *) lfirst(row))->entity);
 		if (effect->look || effect->removed != NIL)

@@ -31,6 +31,7 @@
 #include "feed.h"
 #include "launcher.h"
 #include "reader.h"
+#include "replay.h"
 #include "results.h"
 #include "roster.h"
 #include "store.h"
@@ -259,6 +260,7 @@ write_positions(List *commands, int64 now)
 			effects = dmshook_commands_run(loop.set, commands);
 		persist = dmshook_persist_begin(loop.set, dmshook_reader_low(loop.reader), false);
 		dmshook_results_positions(persist, &loop.place, !loop.open);
+		dmshook_replays_persist();
 		dmshook_results_health();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
@@ -283,6 +285,7 @@ write_positions(List *commands, int64 now)
 		write_succeeded();
 	loop.persisted_work = dmshook_wake_my_stats()->events + dmshook_wake_my_stats()->deliveries;
 	loop.persisted_low = dmshook_reader_low(loop.reader);
+	dmshook_replays_persisted();
 	dmshook_commands_committed(effects);
 	dmshook_feed_remove_dropped();
 }
@@ -460,6 +463,7 @@ init(void)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	dmshook_roster_load(loop.set, 0, true, last_value);
 	dmshook_feed_start();
+	dmshook_replays_load(loop.context);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(loop.context);

@@ -18,6 +18,7 @@
 
 #include "deliver.h"
 #include "feed.h"
+#include "replay.h"
 #include "roster.h"
 #include "store.h"
 #include "wake.h"
@@ -303,7 +304,7 @@ dmshook_feed_hungry(DmshookReader *reader, DmshookConsumers *set)
 		if (now_us() > deadline)
 			return true;
 	}
-	return false;
+	return dmshook_replays_feed(reader, deadline);
 }
 
 /* ---------------------------------------------------------- from the queue */

@@ -350,6 +350,24 @@ span_equals(DmshookSpan span, const char *text)
 	return span.data != NULL && strlen(text) == (size_t) span.len && memcmp(span.data, text, span.len) == 0;
 }
 
+/* Type and tenant, by one version. */
+static bool
+version_wants(const DmshookSubscription *version, const DmshookCached *event)
+{
+	if (version->tenant && !span_equals(event->tenant, version->tenant) &&
+		!span_equals(event->old_tenant, version->tenant))
+		return false;
+	return version_wants_type(version, event->type.data, event->type.len);
+}
+
+bool
+dmshook_roster_subscribes(const DmshookWebhook *webhook, const DmshookCached *event)
+{
+	int			n = webhook->row->nsubscriptions;
+
+	return n > 0 && version_wants(&webhook->row->subscriptions[n - 1], event);
+}
+
 bool
 dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event)
 {
@@ -361,12 +379,7 @@ dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event
 		if (webhook->row->subscriptions[i].from_id <= event->id)
 			version = &webhook->row->subscriptions[i];
 	}
-	if (version == NULL || !version->enabled)
-		return false;
-	if (version->tenant && !span_equals(event->tenant, version->tenant) &&
-		!span_equals(event->old_tenant, version->tenant))
-		return false;
-	return version_wants_type(version, event->type.data, event->type.len);
+	return version && version->enabled && version_wants(version, event);
 }
 
 DmshookTypeInfo *

@@ -92,6 +92,9 @@ extern void dmshook_roster_apply(DmshookWebhook *webhook);
 /* Is the event for the webhook, by the version that holds its id? */
 extern bool dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event);
 
+/* Does the webhook, as it now is, subscribe to such events (enabled or not)? */
+extern bool dmshook_roster_subscribes(const DmshookWebhook *webhook, const DmshookCached *event);
+
 /* The webhooks that may want a type; valid until the next call or load. */
 extern DmshookTypeInfo *dmshook_roster_type(DmshookSpan type);
 

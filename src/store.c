@@ -57,6 +57,11 @@ typedef enum StoreQuery
 	Q_PLACE_UPDATE,
 	Q_PLACE_PUT,
 	Q_PLACE_REMOVE,
+	Q_REPLAYS,
+	Q_REPLAY_PUT,
+	Q_REPLAY_MOVE,
+	Q_REPLAY_REMOVE,
+	Q_PAST,
 	Q_STATE_UPDATE,
 	Q_STATE_PUT,
 	Q_ALERT,
@@ -197,7 +202,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" AND a.id OPERATOR(pg_catalog.<=) coalesce(($4 OPERATOR(pg_catalog.->>) 'upto_attempt')::int8, 9223372036854775807)"
 		" AND ($4 OPERATOR(pg_catalog.->>) 'since' IS NULL OR a.at OPERATOR(pg_catalog.>=) ($4 OPERATOR(pg_catalog.->>) 'since')::timestamptz)"
 		" AND (coalesce(pg_catalog.jsonb_typeof($4 OPERATOR(pg_catalog.->) 'types'), 'null') OPERATOR(pg_catalog.=) 'null'"
-		"      OR ($4 OPERATOR(pg_catalog.->) 'types') OPERATOR(pg_catalog.?) e.type)"
+		"      OR dmshook._matches(ARRAY(SELECT pg_catalog.jsonb_array_elements_text($4 OPERATOR(pg_catalog.->) 'types')), e.type))"
 		" AND NOT EXISTS (SELECT FROM dmshook.attempt AS later WHERE later.event OPERATOR(pg_catalog.=) a.event"
 		"      AND later.webhook OPERATOR(pg_catalog.=) $1 AND later.final IS NOT NULL AND later.id OPERATOR(pg_catalog.>) a.id)"
 		" ON CONFLICT (event, webhook) DO NOTHING",
@@ -230,6 +235,32 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_PLACE_REMOVE] = {
 		"DELETE FROM dmshook.position AS p WHERE p.webhook OPERATOR(pg_catalog.=) $1 AND p.command OPERATOR(pg_catalog.=) 0",
 		{INT4OID}
+	},
+	[Q_REPLAYS] = {
+		"SELECT p.webhook, p.command, p.low, p.until, c.args FROM dmshook.position AS p"
+		" JOIN dmshook.command AS c ON c.id OPERATOR(pg_catalog.=) p.command WHERE p.command OPERATOR(pg_catalog.>) 0"
+	},
+	[Q_REPLAY_PUT] = {
+		"INSERT INTO dmshook.position (webhook, command, low, until) VALUES ($1, $2, $3, $4)",
+		{INT4OID, INT8OID, INT8OID, INT8OID}
+	},
+	[Q_REPLAY_MOVE] = {
+		"UPDATE dmshook.position AS p SET low = $3"
+		" WHERE p.webhook OPERATOR(pg_catalog.=) $1 AND p.command OPERATOR(pg_catalog.=) $2", {INT4OID, INT8OID, INT8OID}
+	},
+	[Q_REPLAY_REMOVE] = {
+		"DELETE FROM dmshook.position AS p WHERE p.webhook OPERATOR(pg_catalog.=) $1 AND p.command OPERATOR(pg_catalog.>) 0"
+		" AND ($2 OPERATOR(pg_catalog.=) 0 OR p.command OPERATOR(pg_catalog.=) $2)", {INT4OID, INT8OID}
+	},
+	[Q_PAST] = {
+		"SELECT x.event, pg_catalog.bool_or(x.final), pg_catalog.bool_or(x.delivered), pg_catalog.bool_or(x.open), pg_catalog.bool_or(x.mine) FROM ("
+		"SELECT a.event, a.final IS NOT NULL, coalesce(a.final OPERATOR(pg_catalog.=) 'd', false), false, coalesce(a.command OPERATOR(pg_catalog.=) $4, false)"
+		" FROM dmshook.attempt AS a WHERE a.webhook OPERATOR(pg_catalog.=) $1"
+		" AND a.event OPERATOR(pg_catalog.>) $2 AND a.event OPERATOR(pg_catalog.<=) $3"
+		" UNION ALL SELECT q.event, false, false, true, false FROM dmshook.queue AS q WHERE q.webhook OPERATOR(pg_catalog.=) $1"
+		" AND q.event OPERATOR(pg_catalog.>) $2 AND q.event OPERATOR(pg_catalog.<=) $3)"
+		" AS x (event, final, delivered, open, mine) GROUP BY x.event ORDER BY x.event",
+		{INT4OID, INT8OID, INT8OID, INT8OID}
 	},
 	[Q_STATE_UPDATE] = {
 		"UPDATE dmshook.webhook_state AS t SET delivered = $3, failed = $4, failures = $5, failing_since = $6,"
@@ -994,4 +1025,161 @@ dmshook_store_alert(int webhook, const char *kind, const char *detail)
 	SPI_connect();
 	run(Q_ALERT, values, nulls, false);
 	SPI_finish();
+}
+
+List *
+dmshook_store_replays(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	List	   *result = NIL;
+	uint64		n;
+
+	SPI_connect();
+	n = run(Q_REPLAYS, NULL, NULL, true);
+	for (uint64 i = 0; i < n; i++)
+	{
+		DmshookReplayRow *row = MemoryContextAllocZero(context, sizeof(DmshookReplayRow));
+
+		row->webhook = DatumGetInt32(column(i, 1, NULL));
+		row->command = column_int8(i, 2, 0);
+		row->low = column_int8(i, 3, 0);
+		row->until = column_int8(i, 4, 0);
+		row->args = column_jsonb(context, i, 5);
+		old = MemoryContextSwitchTo(context);
+		result = lappend(result, row);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return result;
+}
+
+void
+dmshook_store_replay_put(const DmshookReplayRow *row)
+{
+	Datum		values[4] = {Int32GetDatum(row->webhook), Int64GetDatum(row->command), Int64GetDatum(row->low), Int64GetDatum(row->until)};
+
+	SPI_connect();
+	run(Q_REPLAY_PUT, values, NULL, false);
+	SPI_finish();
+}
+
+void
+dmshook_store_replay_move(int webhook, int64 command, int64 low)
+{
+	Datum		values[3] = {Int32GetDatum(webhook), Int64GetDatum(command), Int64GetDatum(low)};
+
+	SPI_connect();
+	run(Q_REPLAY_MOVE, values, NULL, false);
+	SPI_finish();
+}
+
+void
+dmshook_store_replay_remove(int webhook, int64 command)
+{
+	Datum		values[2] = {Int32GetDatum(webhook), Int64GetDatum(command)};
+
+	SPI_connect();
+	run(Q_REPLAY_REMOVE, values, NULL, false);
+	SPI_finish();
+}
+
+DmshookPast
+dmshook_store_past(int webhook, int64 after, int64 upto, int64 command)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[4] = {Int32GetDatum(webhook), Int64GetDatum(after), Int64GetDatum(upto), Int64GetDatum(command)};
+	DmshookPast result;
+
+	SPI_connect();
+	result.n = run(Q_PAST, values, NULL, true);
+	result.key = MemoryContextAlloc(context, sizeof(DmshookPastKey) * Max(result.n, 1));
+	for (int i = 0; i < result.n; i++)
+	{
+		result.key[i].event = column_int8(i, 1, 0);
+		result.key[i].final = DatumGetBool(column(i, 2, NULL));
+		result.key[i].delivered = DatumGetBool(column(i, 3, NULL));
+		result.key[i].open = DatumGetBool(column(i, 4, NULL));
+		result.key[i].by_command = DatumGetBool(column(i, 5, NULL));
+	}
+	SPI_finish();
+	return result;
+}
+
+static int
+compare_past(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = ((const DmshookPastKey *) b)->event;
+
+	return x < y ? -1 : x > y;
+}
+
+const DmshookPastKey *
+dmshook_past_find(const DmshookPast *past, int64 event)
+{
+	return bsearch(&event, past->key, past->n, sizeof(DmshookPastKey), compare_past);
+}
+
+/* ------------------------------------------------- members of a command's args */
+
+static JsonbValue *
+jsonb_member(Jsonb *object, const char *key)
+{
+	JsonbValue *value;
+
+	if (object == NULL || !JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	value = getKeyJsonValueFromContainer(&object->root, key, strlen(key), NULL);
+	return value && value->type != jbvNull ? value : NULL;
+}
+
+bool
+dmshook_store_jsonb_bool(Jsonb *object, const char *key)
+{
+	JsonbValue *value = jsonb_member(object, key);
+
+	return value && value->type == jbvBool && value->val.boolean;
+}
+
+int64
+dmshook_store_jsonb_int8(Jsonb *object, const char *key, int64 otherwise)
+{
+	JsonbValue *value = jsonb_member(object, key);
+
+	if (value == NULL || value->type != jbvNumeric)
+		return otherwise;
+	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
+}
+
+TimestampTz
+dmshook_store_jsonb_time(Jsonb *object, const char *key, TimestampTz otherwise)
+{
+	JsonbValue *value = jsonb_member(object, key);
+
+	if (value == NULL || value->type != jbvString)
+		return otherwise;
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(pnstrdup(value->val.string.val, value->val.string.len)),
+												   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+char **
+dmshook_store_jsonb_texts(Jsonb *object, const char *key, int *n)
+{
+	JsonbValue *value = jsonb_member(object, key);
+	char	  **result = NULL;
+
+	*n = 0;
+	if (value == NULL || value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		return NULL;
+	result = palloc(sizeof(char *) * (JsonContainerSize(value->val.binary.data) + 1));
+	for (uint32 i = 0; i < JsonContainerSize(value->val.binary.data); i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(value->val.binary.data, i);
+
+		if (element && element->type == jbvString)
+			result[(*n)++] = pnstrdup(element->val.string.val, element->val.string.len);
+	}
+	return result;
 }

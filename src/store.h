@@ -177,6 +177,46 @@ extern bool dmshook_store_final(int64 event, int webhook);
 /* Remember that what waits for a webhook up to an id was cancelled ("cancelled", "dropped", "expired"). */
 extern void dmshook_store_skip(int webhook, int64 upto, const char *reason);
 
+/* A replay under way: its row in position. */
+typedef struct DmshookReplayRow
+{
+	int			webhook;
+	int64		command;
+	int64		low;
+	int64		until;
+	Jsonb	   *args;			/* of the command */
+} DmshookReplayRow;
+
+extern List *dmshook_store_replays(void);
+extern void dmshook_store_replay_put(const DmshookReplayRow *row);
+extern void dmshook_store_replay_move(int webhook, int64 command, int64 low);
+extern void dmshook_store_replay_remove(int webhook, int64 command);	/* 0: all of the webhook */
+
+/* What became of events of a webhook, ids in (after, upto], sorted. */
+typedef struct DmshookPastKey
+{
+	int64		event;
+	bool		final;			/* it has ended */
+	bool		delivered;		/* well */
+	bool		open;			/* it has a queue row */
+	bool		by_command;		/* it has an attempt of that command */
+} DmshookPastKey;
+
+typedef struct DmshookPast
+{
+	int			n;
+	DmshookPastKey *key;
+} DmshookPast;
+
+extern DmshookPast dmshook_store_past(int webhook, int64 after, int64 upto, int64 command);
+extern const DmshookPastKey *dmshook_past_find(const DmshookPast *past, int64 event);
+
+/* Members of a command's args. */
+extern bool dmshook_store_jsonb_bool(Jsonb *object, const char *key);
+extern int64 dmshook_store_jsonb_int8(Jsonb *object, const char *key, int64 otherwise);
+extern TimestampTz dmshook_store_jsonb_time(Jsonb *object, const char *key, TimestampTz otherwise);
+extern char **dmshook_store_jsonb_texts(Jsonb *object, const char *key, int *n);
+
 /* Write place->low, or remove the row (low < 0). */
 extern void dmshook_store_place(DmshookStoredPlace *place, int64 low);
 
