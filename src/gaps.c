@@ -483,6 +483,12 @@ join_epochs(DmshookGaps *gaps, uint64_t next)
 	drop_epoch(gaps, best);
 }
 
+bool
+dmshook_gaps_unfenced(const DmshookGaps *gaps)
+{
+	return gaps->unfenced;
+}
+
 void
 dmshook_gaps_fence(DmshookGaps *gaps, int64_t high, const DmshookXids *xids, bool again, int64_t since)
 {

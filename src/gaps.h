@@ -60,6 +60,9 @@ extern uint64_t dmshook_gaps_count(const DmshookGaps *gaps);
 /* How many transactions below the fence may still be running. */
 extern uint64_t dmshook_gaps_live(const DmshookXids *xids, uint64_t fence);
 
+/* Were ids added since the last dmshook_gaps_fence()? */
+extern bool dmshook_gaps_unfenced(const DmshookGaps *gaps);
+
 /*
  * All that was added since the last call gets the fence xids->next, or is
  * dropped at once when nothing below it runs. xids: of the snapshot of the

@@ -54,6 +54,7 @@
 #include "catalog/pg_sequence.h"
 #include "commands/sequence.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -74,14 +75,27 @@
 #define LOOK_BUDGET		16384
 #define DESCENT_COST	8
 
+/*
+ * So many entries of the index above high whose rows are not visible (an import
+ * in an open transaction, or one that was rolled back) are remembered.
+ */
+#define TAIL_LENGTH		2048
+
 /* How far above ids that did not come from it the sequence is set. */
 #define SEQUENCE_LEAP	1000000
+
+/* How often it is compared though no row was read; microseconds. */
+#define SEQUENCE_EVERY	1000000
 
 struct DmshookReader
 {
 	int64		high;			/* everything up to here was handed out, or is missing, or closed */
 	bool		starting;		/* has not yet read to the end of the log once */
+	TimestampTz sequence_at;	/* when its sequence was last compared */
 	DmshookGaps *gaps;
+	int64		tail;			/* > high: nothing above high up to here is visible.. */
+	uint64		tail_fence;		/* ..as long as, of the xids below this.. */
+	uint64		tail_live;		/* ..so many run: see note_tail() */
 	int64		explicit_id;	/* found above the sequence; 0: none */
 };
 
@@ -113,15 +127,20 @@ static void forget_relations(Datum arg, Oid relid);
 static void forget_sequence(Datum arg, int cacheid, uint32 hashvalue);
 static void find_relations(void);
 static void log_open(LogScan *log, Snapshot snapshot);
-static void log_range(LogScan *log, int64 first, int64 last);
-static bool log_next(LogScan *log, ScanDirection direction, int64 *id);
+static void log_range(LogScan *log, int64 first, int64 last, bool keys);
+static bool log_next(LogScan *log, ScanDirection direction);
+static int64 log_key(LogScan *log);
+static int64 log_last(LogScan *log, int64 above);
 static bool log_row(LogScan *log);
+static int64 log_id(LogScan *log);
 static void log_hand_out(LogScan *log, DmshookRowCallback callback, void *arg);
 static void log_close(LogScan *log);
 static DmshookSpan row_span(TupleTableSlot *slot, int attnum);
 static void note_commit(LogScan *log);
 static void snapshot_xids(Snapshot snapshot, DmshookXids *xids);
 static void look_at_gaps(DmshookReader *reader, LogScan *log, DmshookRowCallback late, void *arg);
+static int64 skip_tail(DmshookReader *reader, LogScan *log);
+static void note_tail(DmshookReader *reader, LogScan *log);
 static bool read_new(DmshookReader *reader, LogScan *log, int limit, DmshookRowCallback fresh, void *arg);
 static void check_sequence(void);
 static int64 sequence_last(void);
@@ -222,37 +241,51 @@ log_open(LogScan *log, Snapshot snapshot)
 #else
 	log->scan = index_beginscan(log->heap, log->index, snapshot, 2, 0);
 #endif
-	/* the key of an entry is wanted before its row is touched, and often instead */
-	log->scan->xs_want_itup = true;
 	log->snapshot = snapshot;
 	log->slot = NULL;
 	log->context = NULL;
 	log->flushed = InvalidXLogRecPtr;
 }
 
+/* keys: log_key() is to be asked, before the row or instead of it; costs a little. */
 static void
-log_range(LogScan *log, int64 first, int64 last)
+log_range(LogScan *log, int64 first, int64 last, bool keys)
 {
 	ScanKeyData key[2];
 
 	ScanKeyInit(&key[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
 	ScanKeyInit(&key[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	log->scan->xs_want_itup = keys;
 	index_rescan(log->scan, key, 2, NULL, 0);
 }
 
-/* The next key in the range; its row may be invisible, or dead. */
+/* The next entry in the range; its row may be invisible, or dead. */
 static bool
-log_next(LogScan *log, ScanDirection direction, int64 *id)
+log_next(LogScan *log, ScanDirection direction)
+{
+	CHECK_FOR_INTERRUPTS();
+	return index_getnext_tid(log->scan, direction) != NULL;
+}
+
+static int64
+log_key(LogScan *log)
 {
 	bool		isnull;
 
-	if (index_getnext_tid(log->scan, direction) == NULL)
-		return false;
-	*id = DatumGetInt64(index_getattr(log->scan->xs_itup, 1, log->scan->xs_itupdesc, &isnull));
-	return true;
+	return DatumGetInt64(index_getattr(log->scan->xs_itup, 1, log->scan->xs_itupdesc, &isnull));
 }
 
-/* Get the row of that key into the slot; false: it is not visible. */
+/* The highest key there is, visible or not, or `above` when none is above that. */
+static int64
+log_last(LogScan *log, int64 above)
+{
+	if (above == PG_INT64_MAX)
+		return above;
+	log_range(log, above + 1, PG_INT64_MAX, true);
+	return log_next(log, BackwardScanDirection) ? log_key(log) : above;
+}
+
+/* Get the row of that entry into the slot; false: it is not visible. */
 static bool
 log_row(LogScan *log)
 {
@@ -263,6 +296,15 @@ log_row(LogScan *log)
 		log->flushed = GetFlushRecPtr(NULL);
 	}
 	return index_fetch_heap(log->scan, log->slot);
+}
+
+/* The id of the row in the slot. */
+static int64
+log_id(LogScan *log)
+{
+	bool		isnull;
+
+	return DatumGetInt64(slot_getattr(log->slot, Anum_event_id, &isnull));
 }
 
 static DmshookSpan
@@ -410,6 +452,8 @@ dmshook_reader_round(DmshookReader *reader, Snapshot snapshot, int limit,
 {
 	DmshookXids xids;
 	LogScan		log;
+	int64		high = reader->high;
+	TimestampTz now;
 	bool		more;
 
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -435,16 +479,23 @@ dmshook_reader_round(DmshookReader *reader, Snapshot snapshot, int limit,
 	/*
 	 * An id above the sequence means that lower ids will be issued later, by
 	 * transactions above any fence: before the fence is read the sequence must be put
-	 * above it. In an idle round too, for who sets it back to below what
-	 * was read hides all that follows.
+	 * above it. Where nothing was read once a second will do, to notice
+	 * who sets it back to below what was read, and so hides all that follows.
 	 */
-	if (sequence_last() < reader->high)
-		mend_sequence(reader, &log);
+	now = GetCurrentTransactionStartTimestamp();
+	if (reader->high != high || now - reader->sequence_at >= SEQUENCE_EVERY)
+	{
+		if (sequence_last() < reader->high)
+			mend_sequence(reader, &log);
+		reader->sequence_at = now;
+	}
 
-	/* after the reads, hence after the snapshot */
-	snapshot_xids(snapshot, &xids);
-	dmshook_gaps_fence(reader->gaps, reader->high, &xids, reader->starting,
-					   GetCurrentTransactionStartTimestamp());
+	/* the fence: after the reads, hence after the snapshot */
+	if (dmshook_gaps_unfenced(reader->gaps))
+	{
+		snapshot_xids(snapshot, &xids);
+		dmshook_gaps_fence(reader->gaps, reader->high, &xids, reader->starting, now);
+	}
 	log_close(&log);
 	if (!more)
 		reader->starting = false;
@@ -461,14 +512,15 @@ look_at_gaps(DmshookReader *reader, LogScan *log, DmshookRowCallback late, void 
 	while (dmshook_gaps_look(reader->gaps, &look))
 	{
 		int64		upto = look.last;
-		int64		id;
 
 		if (budget <= 0)
 			return;
 		budget -= DESCENT_COST;
-		log_range(log, look.first, look.last);
-		while (log_next(log, ForwardScanDirection, &id))
+		log_range(log, look.first, look.last, true);
+		while (log_next(log, ForwardScanDirection))
 		{
+			int64		id = log_key(log);
+
 			if ((look.solid || dmshook_gaps_has(reader->gaps, id)) && log_row(log))
 			{
 				dmshook_gaps_take(reader->gaps, id);
@@ -484,25 +536,78 @@ look_at_gaps(DmshookReader *reader, LogScan *log, DmshookRowCallback late, void 
 	}
 }
 
+/*
+ * Rows that are written and not committed, above high, would be met again in
+ * every round, for as long as nobody commits a higher id. So once there were
+ * many, their end is noted with a fence, which all that can fill ids up to there are below, and
+ * the number of those that ran; while that stays the same, none of them ended.
+ * (The taker of the last id had its row in the index before this was read, so the
+ * takers of lower ids had their xids.) An end of any of them: read all again.
+ */
+static void
+note_tail(DmshookReader *reader, LogScan *log)
+{
+	int64		tail;
+	DmshookXids xids;
+
+	/* entries that came since they were read belong to transactions that S sees as running */
+	tail = log_last(log, Max(reader->high, reader->tail));
+	if (tail > sequence_last())
+	{
+		reader->tail = 0;		/* lower ids are still to be issued */
+		return;
+	}
+	reader->tail = tail;
+	snapshot_xids(log->snapshot, &xids);
+	reader->tail_fence = xids.next;
+	reader->tail_live = dmshook_gaps_live(&xids, xids.next);
+}
+
+/* Up to where nothing can be visible that was not in the last round. */
+static int64
+skip_tail(DmshookReader *reader, LogScan *log)
+{
+	if (reader->tail > reader->high)
+	{
+		DmshookXids xids;
+
+		snapshot_xids(log->snapshot, &xids);
+		if (dmshook_gaps_live(&xids, reader->tail_fence) == reader->tail_live)
+			return reader->tail;
+	}
+	return reader->high;
+}
+
 /* Rows above high; the ids between them become missing. Returns whether the limit ended it. */
 static bool
 read_new(DmshookReader *reader, LogScan *log, int limit, DmshookRowCallback fresh, void *arg)
 {
 	int			n = 0;
-	int64		id;
+	int			invisible = 0;
 
-	log_range(log, reader->high + 1, PG_INT64_MAX);
-	while (n < limit && log_next(log, ForwardScanDirection, &id))
+	log_range(log, skip_tail(reader, log) + 1, PG_INT64_MAX, false);
+	while (n < limit && log_next(log, ForwardScanDirection))
 	{
+		int64		id;
+
 		if (!log_row(log))
+		{
+			invisible++;
 			continue;
+		}
+		invisible = 0;
+		id = log_id(log);
 		if (id > reader->high + 1)
 			dmshook_gaps_add(reader->gaps, reader->high + 1, id - 1);
 		reader->high = id;
 		log_hand_out(log, fresh, arg);
 		n++;
 	}
-	return n >= limit;
+	if (n >= limit)
+		return true;
+	if (invisible > TAIL_LENGTH || reader->tail > reader->high)
+		note_tail(reader, log);
+	return false;
 }
 
 /* ------------------------------------------------------------- the sequence */
@@ -563,12 +668,8 @@ static void
 mend_sequence(DmshookReader *reader, LogScan *log)
 {
 	int64		last = sequence_last();
-	int64		most = reader->high;
-	int64		id;
+	int64		most = log_last(log, reader->high);
 
-	log_range(log, reader->high, PG_INT64_MAX);
-	if (log_next(log, BackwardScanDirection, &id) && id > most)
-		most = id;
 	reader->explicit_id = most;
 	most = most > PG_INT64_MAX - SEQUENCE_LEAP ? PG_INT64_MAX : most + SEQUENCE_LEAP;
 	DirectFunctionCall2(setval_oid, ObjectIdGetDatum(log_sequence), Int64GetDatum(most));
@@ -600,7 +701,6 @@ dmshook_reader_scan(DmshookReader *reader, Snapshot snapshot, int64 after, int64
 	int64		missing = dmshook_gaps_next(reader->gaps, after + 1);
 	bool		holes = missing != 0 && missing <= upto;
 	int			n = 0;
-	int64		id;
 
 	Assert(upto <= reader->high);
 	if (after >= upto)
@@ -608,15 +708,15 @@ dmshook_reader_scan(DmshookReader *reader, Snapshot snapshot, int64 after, int64
 	if (limit <= 0)
 		return after;
 	log_open(&log, snapshot);
-	log_range(&log, after + 1, upto);
-	while (log_next(&log, ForwardScanDirection, &id))
+	log_range(&log, after + 1, upto, holes);
+	while (log_next(&log, ForwardScanDirection))
 	{
-		if ((holes && dmshook_gaps_has(reader->gaps, id)) || !log_row(&log))
+		if ((holes && dmshook_gaps_has(reader->gaps, log_key(&log))) || !log_row(&log))
 			continue;
 		log_hand_out(&log, row, arg);
 		if (++n >= limit)
 		{
-			end = id;
+			end = log_id(&log);
 			break;
 		}
 	}
@@ -628,12 +728,11 @@ bool
 dmshook_reader_fetch(Snapshot snapshot, int64 id, DmshookRowCallback row, void *arg)
 {
 	LogScan		log;
-	int64		key;
 	bool		found = false;
 
 	log_open(&log, snapshot);
-	log_range(&log, id, id);
-	while (!found && log_next(&log, ForwardScanDirection, &key))
+	log_range(&log, id, id, false);
+	while (!found && log_next(&log, ForwardScanDirection))
 	{
 		if (log_row(&log))
 		{

@@ -489,6 +489,56 @@ case_imports(void)
 	expect_gaps(0, 50002);
 }
 
+/* Rows above high that are written and not committed: not read again while nobody ended. */
+static void
+case_tail(void)
+{
+	begin_case("an import above all that is committed");
+	must(c, "BEGIN");
+	must(c, "SELECT pg_current_xact_id()");
+	must(a, "BEGIN");
+	must(a, "SELECT test.emit_many(5000)");
+	expect_round("");
+	expect_round("");
+	expect_gaps(0, 0);
+	must(c, "COMMIT");
+	expect_round("");
+	must(a, "SELECT test.emit_many(10)");
+	expect_round("");
+	must(a, "COMMIT");
+	expect(reader, "5010 5010 0", "SELECT concat_ws(' ', count(*), max(id) - %lld, count(*) FILTER (WHERE late)) "
+		   "FROM test.reader_round(10000)", (long long) base);
+	expect_gaps(0, 5010);
+
+	begin_case("the same, and somebody commits above it");
+	must(a, "BEGIN");
+	must(a, "SELECT test.emit_many(3000)");
+	expect_round("");
+	must(b, "SELECT test.emit()");
+	expect_round("3001");
+	expect_gaps(3000, 0);
+	must(a, "COMMIT");
+	expect(reader, "3000 3000 3000", "SELECT concat_ws(' ', count(*), max(id) - %lld, count(*) FILTER (WHERE late)) "
+		   "FROM test.reader_round(10000)", (long long) base);
+	expect_gaps(0, 3001);
+
+	begin_case("the same, an id below it, and rolled back");
+	must(b, "BEGIN");
+	must(b, "SELECT test.take()");
+	must(a, "BEGIN");
+	must(a, "SELECT test.emit_many(3000)");
+	expect_round("");
+	must(b, "SELECT test.put(%lld)", (long long) base + 1);
+	must(b, "COMMIT");
+	expect_round("1");
+	expect_round("");
+	must(a, "ROLLBACK");
+	expect_round("");
+	must(b, "SELECT test.emit()");
+	expect_round("3002");
+	expect_gaps(0, 3002);
+}
+
 static void
 case_own_xid(void)
 {
@@ -528,7 +578,14 @@ case_sequence(void)
 
 	begin_case("the sequence was set back");
 	must(a, "SELECT setval('dmshook.event_id', %lld)", (long long) base - 20000);
-	expect_round("");
+	/* it is looked at once a second */
+	for (int i = 0; i < 100; i++)
+	{
+		expect_round("");
+		if (strcmp(ask(reader, "SELECT test.reader_explicit()"), "0") != 0)
+			break;
+		usleep(50000);
+	}
 	first = strtoll(ask(b, "SELECT test.emit()"), NULL, 10);
 	if (first <= base)
 		fail("the next id is %lld", (long long) first);
@@ -583,6 +640,7 @@ run_cases(void)
 	case_scan();
 	case_epochs();
 	case_imports();
+	case_tail();
 	case_own_xid();
 	case_sequence();
 	case_durable();
