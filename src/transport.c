@@ -11,28 +11,24 @@
  *
  * Signals: libcurl resolves names in threads. They inherit the signal mask, and
  * PostgreSQL's handlers must not run on them, so all signals are blocked
- * (sigfillset; PostgreSQL's BlockSig lets SIGQUIT through) while curl works.
+ * (sigfillset; PostgreSQL's BlockSig lets SIGQUIT through) while curl works. Adding
+ * a handle starts no thread, so dmshook_transport_start() need not.
  *
  * What never happens here: an ereport inside a callback of curl; curl's
  * cleanup at exit (it may join threads).
  *
  * transport_handle.c has a single curl handle and its callbacks,
- * transport_result.c the words for what went wrong, transport_parse.c URLs.
+ * transport_settings.c what the settings say, transport_result.c the words for
+ * what went wrong, transport_parse.c URLs.
  */
 #include "postgres.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "storage/fd.h"
-
-#include "settings.h"
 #include "transport_private.h"
 
 #define EVENTS_A_ROUND	256
@@ -45,8 +41,15 @@
 #define TRANSFERS_TO_KEEP	1024
 #define BUFFER_TO_KEEP		(16 * 1024)
 
-/* Descriptors that the rest of the process may need. */
-#define OTHER_FILES		256
+/*
+ * A lookup that took too long is given up, not its thread: getaddrinfo() cannot be
+ * ended, and goes on for as long as resolv.conf says. For LOOKUP_LIFE (us) such a
+ * one counts as a connection under way, so that a name server that is down does
+ * not fill the process with threads; at least a quarter of the connections stay
+ * for others.
+ */
+#define LOOKUP_LIFE		INT64CONST(30000000)
+#define LOOKUPS_TO_COUNT	1024
 
 /* What epoll does for a descriptor. */
 typedef struct Socket
@@ -62,12 +65,15 @@ static Socket *sockets = NULL;	/* by descriptor */
 static int	nsockets = 0;
 static int64 timer_at = -1;		/* us; -1: none */
 static bool broken = false;		/* a callback failed; the process must start again */
-static int	connection_limit = 0;	/* dmshook_max_connections, as far as descriptors go */
 static int	taken = 0;			/* transfers taken, not started */
 static int	started = 0;
 static int	waiting = 0;		/* finished, not handed out */
 static int	nhandles = 0;
 static int	idle_transfers = 0;
+
+static int64 lookups[LOOKUPS_TO_COUNT]; /* when each ends to count; a ring, oldest at first_lookup */
+static int	first_lookup = 0;
+static int	nlookups = 0;
 
 static dlist_head idle_by_age = DLIST_STATIC_INIT(idle_by_age);
 static dlist_head idle_by_serial[SERIAL_BUCKETS];
@@ -75,17 +81,6 @@ static dlist_head started_list = DLIST_STATIC_INIT(started_list);
 static dlist_head finished_list = DLIST_STATIC_INIT(finished_list);
 static dlist_head idle_list = DLIST_STATIC_INIT(idle_list);
 
-/* what was in force at the last look: dmshook_transport_reload() compares */
-static char *ca_file = NULL;
-static struct stat ca_stat;
-
-TransportSettings transport_settings;
-
-static void limit_connections(void);
-static void copy_settings(void);
-static char *spell_ca_path(const char *path, uint64 generation);
-static const char *find_ca_file(void);
-static void settings_stat(const char *path, struct stat *result);
 static void block_signals(sigset_t *before);
 static void allow_signals(const sigset_t *before);
 static bool make_room(curl_socket_t fd);
@@ -97,7 +92,9 @@ static void collect(void);
 static void finish(TransportTransfer *transfer);
 static TransportHandle *take_handle(uint64 serial);
 static void give_handle(TransportHandle *handle);
-static dlist_head *bucket(uint64 serial);
+static dlist_head * bucket(uint64 serial);
+static void note_lookup(TransportHandle *handle);
+static int	usable_connections(void);
 static void transfer_reset(TransportTransfer *transfer);
 static void transfer_to_pool(TransportTransfer *transfer);
 
@@ -110,9 +107,6 @@ transport_now(void)
 	return (int64) t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
-/*
- * Beginning and settings.
- */
 void
 dmshook_transport_init(void)
 {
@@ -140,152 +134,7 @@ dmshook_transport_init(void)
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("libcurl refused an option of its multi handle"),
 				 errhint("libcurl 7.85 or later is needed.")));
-	ca_file = strdup("");
-	copy_settings();
-}
-
-void
-dmshook_transport_reload(void)
-{
-	struct stat now;
-	const char *file = find_ca_file();
-
-	settings_stat(file, &now);
-	if (strcmp(transport_settings.allowed_networks, dmshook_allowed_networks) != 0 ||
-		transport_settings.allow_http != dmshook_allow_http ||
-		strcmp(ca_file, file) != 0 ||
-		now.st_ino != ca_stat.st_ino || now.st_size != ca_stat.st_size || now.st_mtime != ca_stat.st_mtime)
-		copy_settings();
-	limit_connections();
-}
-
-/*
- * dmshook.max_connections, but never more than there are descriptors for: a
- * connection has one, two while two addresses of a name are tried. The limit of the
- * process is raised where that is allowed.
- */
-static void
-limit_connections(void)
-{
-	struct rlimit limit;
-	rlim_t		need = (rlim_t) dmshook_max_connections * 2 + OTHER_FILES + (rlim_t) max_files_per_process;
-
-	connection_limit = dmshook_max_connections;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < need)
-	{
-		limit.rlim_cur = limit.rlim_max == RLIM_INFINITY ? need : Min(need, limit.rlim_max);
-		(void) setrlimit(RLIMIT_NOFILE, &limit);
-		if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < need)
-		{
-			int64		most = ((int64) limit.rlim_cur - OTHER_FILES) / 4;
-
-			connection_limit = (int) Max(8, Min(most, dmshook_max_connections));
-			if (connection_limit < dmshook_max_connections)
-				ereport(LOG,
-						(errmsg("dmshook.max_connections is reduced to %d", connection_limit),
-						 errdetail("The process may open %ld files.", (long) limit.rlim_cur),
-						 errhint("Raise the limit of open files (ulimit -n, LimitNOFILE), or lower dmshook.max_connections.")));
-		}
-	}
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) connection_limit);
-	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) connection_limit);
-}
-
-/*
- * Take over the settings. Handles of an older generation are set up again when they
- * are used next; kept connections are looked at by before_request() until none
- * of those can be left.
- */
-static void
-copy_settings(void)
-{
-	TransportSettings *s = &transport_settings;
-	const char *file = find_ca_file();
-	char	   *networks = strdup(dmshook_allowed_networks != NULL ? dmshook_allowed_networks : "");
-	char	   *path = spell_ca_path(file, s->generation + 1);
-	char	   *copy = strdup(file);
-
-	if (networks == NULL || copy == NULL || (path == NULL && file[0] != '\0'))
-	{
-		free(networks);
-		free(path);
-		free(copy);
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
-	}
-	if (s->generation > 0 && strcmp(networks, s->allowed_networks) != 0)
-		s->recheck_until = transport_now() + INT64CONST(1000000) * (TRANSPORT_MAX_CONNECTION_LIFE + 60);
-	free(s->allowed_networks);
-	free(s->ca_path);
-	free(ca_file);
-	s->allowed_networks = networks;
-	s->ca_path = path;
-	s->allow_http = dmshook_allow_http;
-	s->generation++;
-	ca_file = copy;
-	settings_stat(file, &ca_stat);
-	if (s->generation == 1)
-		limit_connections();
-}
-
-/*
- * curl reads a file of authorities once and remembers it by its name for a day; it
- * uses a connection or a TLS session again where the name is the same. So a
- * file that has changed gets another name, a longer way to the same one:
- * "/./etc/...", "/././etc/...". NULL when there is none, or no memory.
- */
-static char *
-spell_ca_path(const char *path, uint64 generation)
-{
-	int			detours = (int) (generation % 16);
-	char	   *result;
-	char	   *p;
-
-	if (path[0] == '\0')
-		return NULL;
-	p = result = malloc(strlen(path) + (size_t) detours * 2 + 1);
-	if (result == NULL)
-		return NULL;
-	for (int i = 0; i < detours; i++)
-	{
-		memcpy(p, path[0] == '/' ? "/." : "./", 2);
-		p += 2;
-	}
-	strcpy(p, path);
-	return result;
-}
-
-/* dmshook.ca_file, or where the system has its bundle; "" when there is none. */
-static const char *
-find_ca_file(void)
-{
-	static const char *const usual[] = {
-		"/etc/ssl/certs/ca-certificates.crt",	/* Debian, Alpine */
-		"/etc/pki/tls/certs/ca-bundle.crt", /* Red Hat */
-		"/etc/ssl/ca-bundle.pem",	/* SUSE */
-		"/etc/ssl/cert.pem"
-	};
-	curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
-
-	if (dmshook_ca_file != NULL && dmshook_ca_file[0] != '\0')
-		return dmshook_ca_file;
-	if (info->age >= CURLVERSION_SEVENTH && info->cainfo != NULL && access(info->cainfo, R_OK) == 0)
-		return info->cainfo;
-	for (size_t i = 0; i < lengthof(usual); i++)
-	{
-		if (access(usual[i], R_OK) == 0)
-			return usual[i];
-	}
-	return "";
-}
-
-static void
-settings_stat(const char *path, struct stat *result)
-{
-	memset(result, 0, sizeof(*result));
-	if (path[0] != '\0')
-		(void) stat(path, result);
+	transport_settings_init(multi);
 }
 
 static void
@@ -501,6 +350,8 @@ collect(void)
 			continue;
 		transfer = handle->transfer;
 		transport_result(handle, transfer, code);
+		if (code == CURLE_OPERATION_TIMEDOUT)
+			note_lookup(handle);
 		if (transfer->pub.response_headers_len > 0)
 			transfer->pub.response_headers = transfer->header_buf;
 		if (transfer->pub.response_body_len > 0)
@@ -527,7 +378,7 @@ dmshook_transport_get(const DmshookEndpoint *endpoint)
 {
 	TransportTransfer *transfer;
 
-	if (taken + started + waiting >= connection_limit)
+	if (taken + started + waiting >= usable_connections())
 		return NULL;
 	if (!dlist_is_empty(&idle_list))
 	{
@@ -580,7 +431,6 @@ dmshook_transport_start(DmshookTransfer *pub)
 	TransportTransfer *transfer = pub->priv;
 	TransportHandle *handle = take_handle(pub->endpoint->serial);
 	const char *problem = NULL;
-	sigset_t	before;
 
 	Assert(transfer->state == TRANSPORT_TAKEN);
 	taken--;
@@ -588,14 +438,12 @@ dmshook_transport_start(DmshookTransfer *pub)
 		problem = "memory is short";
 	else
 	{
-		block_signals(&before);
 		if (handle->serial != pub->endpoint->serial || handle->generation != transport_settings.generation)
 			problem = transport_handle_setup(handle, pub->endpoint);
 		if (problem == NULL)
 			problem = transport_handle_prepare(handle, transfer);
 		if (problem == NULL && curl_multi_add_handle(multi, handle->easy) != CURLM_OK)
 			problem = "libcurl refused it";
-		allow_signals(&before);
 	}
 	if (problem == NULL)
 	{
@@ -672,6 +520,7 @@ dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), vo
 
 		if (which != NULL && !which(&transfer->pub, arg))
 			continue;
+		note_lookup(transfer->handle);
 		curl_multi_remove_handle(multi, transfer->handle->easy);
 		give_handle(transfer->handle);
 		transfer->handle = NULL;
@@ -690,6 +539,32 @@ dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), vo
 		transfer_to_pool(transfer);
 	}
 	allow_signals(&before);
+}
+
+/* A transfer ends: if it was still looking for an address, its thread goes on. */
+static void
+note_lookup(TransportHandle *handle)
+{
+	if (handle->sent || handle->tried.ss_family != AF_UNSPEC || handle->blocked_why != NULL ||
+		transport_ip_literal(handle->host) || nlookups == LOOKUPS_TO_COUNT)
+		return;
+	lookups[(first_lookup + nlookups) % LOOKUPS_TO_COUNT] = transport_now() + LOOKUP_LIFE;
+	nlookups++;
+}
+
+static int
+usable_connections(void)
+{
+	int			all = transport_settings.connections;
+
+	if (nlookups == 0)
+		return all;
+	while (nlookups > 0 && lookups[first_lookup] < transport_now())
+	{
+		first_lookup = (first_lookup + 1) % LOOKUPS_TO_COUNT;
+		nlookups--;
+	}
+	return Max(all - nlookups, (all + 3) / 4);
 }
 
 int
@@ -749,7 +624,7 @@ static void
 give_handle(TransportHandle *handle)
 {
 	handle->transfer = NULL;
-	if (nhandles > Max(HANDLES_TO_KEEP, connection_limit))
+	if (nhandles > Max(HANDLES_TO_KEEP, transport_settings.connections))
 	{
 		nhandles--;
 		transport_handle_free(handle);

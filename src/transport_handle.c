@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "guard.h"
@@ -91,6 +92,7 @@ transport_handle_setup(TransportHandle *handle, const DmshookEndpoint *endpoint)
 		return "libcurl refused an option, or memory is short";
 
 	handle->url_has_query = false;
+	handle->patience = Max(Min(endpoint->connect_timeout, endpoint->timeout), 1000);
 	handle->serial = endpoint->serial;
 	handle->generation = transport_settings.generation;
 	return NULL;
@@ -350,6 +352,9 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 			return "the body is too long for libcurl";
 	}
 
+	if (curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 0L) != CURLE_OK)	/* see before_request() */
+		return "libcurl refused an option";
+
 	handle->transfer = transfer;
 	handle->errbuf[0] = '\0';
 	handle->blocked_why = NULL;
@@ -417,6 +422,13 @@ open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_s
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
+
+	/*
+	 * A firewall that forgot a kept connection drops what is sent on it, without a
+	 * word. Then curl takes it for dead and sends the request on a new one,
+	 * well within the time of the whole.
+	 */
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &handle->patience, sizeof(handle->patience));
 	transport_socket_opened(fd);
 	return fd;
 }
@@ -467,6 +479,13 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 		return CURL_PREREQFUNC_ABORT;
 	}
 
+	/*
+	 * If this connection turns out to have died, curl sends the request again: on
+	 * a new one, please, for with many kept ones that all die it would send it six
+	 * times.
+	 */
+	if (curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L) != CURLE_OK)
+		return CURL_PREREQFUNC_ABORT;
 	handle->sent = true;
 	if (curl_easy_getinfo(handle->easy, CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK &&
 		tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL)

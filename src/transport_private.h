@@ -44,6 +44,7 @@ typedef struct TransportHandle
 	char	   *own_text;
 	size_t		own_size;
 	bool		has_body;		/* by the method */
+	int			patience;		/* ms without an acknowledgement, then a connection is dead */
 	bool		url_has_query;	/* the URL that curl has is not the endpoint's alone */
 
 	/* where to, for messages */
@@ -91,10 +92,7 @@ struct TransportTransfer
 extern void transport_socket_opened(curl_socket_t fd);
 extern void transport_socket_closed(curl_socket_t fd);
 
-/*
- * transport_handle.c: a handle, and what curl calls back while it is busy.
- * settings: see TransportSettings. All without ereport.
- */
+/* transport_settings.c: the settings as they are in force, and what goes with them */
 typedef struct TransportSettings
 {
 	uint64		generation;		/* grows with each change of the others; never 0 */
@@ -102,11 +100,15 @@ typedef struct TransportSettings
 	bool		allow_http;
 	char	   *allowed_networks;
 	int64		recheck_until;	/* us; kept connections may be older than allowed_networks: look at their addresses */
+	int			connections;	/* dmshook_max_connections, as far as there are descriptors */
 	CURLSH	   *share;
 } TransportSettings;
 
 extern TransportSettings transport_settings;
 
+extern void transport_settings_init(CURLM *multi);
+
+/* transport_handle.c: a handle, and what curl calls back while it is busy. All without ereport. */
 extern TransportHandle *transport_handle_create(void);
 extern void transport_handle_free(TransportHandle *handle);
 

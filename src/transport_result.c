@@ -65,7 +65,7 @@ void
 transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode code)
 {
 	DmshookTransfer *pub = &transfer->pub;
-	Failure		f = {.handle = handle,.transfer = transfer,.pub = pub,.code = code};
+	Failure		f = {.handle = handle, .transfer = transfer, .pub = pub, .code = code};
 	long		status = 0;
 
 	curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -232,6 +232,7 @@ static const struct
 	const char *phrase;
 	const char *hint;
 }			status_table[] =
+
 {
 	{400, "Bad Request", "The receiver does not take this body: see response_body for what it says, and payload for what was sent."},
 	{401, "Unauthorized", "The receiver does not accept the credentials, or the signature: check auth and the signing secret."},
@@ -531,7 +532,7 @@ explain_broken(Failure *f)
 		explain_tls(f);			/* TLS 1.3 refuses a client after the handshake */
 	else if (f->pub->status != 0)
 		say(f, DMSHOOK_PROTOCOL_ERROR, again, "%s ended the connection in the middle of its response.", f->host);
-	else if (f->code == CURLE_GOT_NOTHING || says(f, "unexpected eof"))
+	else if (f->code == CURLE_GOT_NOTHING || says(f, "unexpected eof") || says(f, "Connection died"))
 		say(f, DMSHOOK_PROTOCOL_ERROR, again, "%s ended the connection without a response.", f->host);
 	else
 		say(f, DMSHOOK_CONNECT_ERROR, again, "The connection to %s broke before the response: %s.", f->host, f->detail);

@@ -14,7 +14,7 @@ const tls = require('tls');
 const dir = process.argv[2];
 const pem = (name) => fs.readFileSync(`${dir}/${name}`);
 const pair = (name) => ({ cert: pem(`${name}.crt`), key: pem(`${name}.key`) });
-let connections = 0;
+let closed = 0;
 
 // One request, as far as it has come: { line, headers, body, size } or null.
 function take(buffer) {
@@ -49,7 +49,6 @@ function answer(socket, request, nth) {
 	case 'retry': return respond(socket, 503, [`Retry-After: ${url.searchParams.get('value')}`], '');
 	case 'redirect': return respond(socket, 302, ['Location: https://user:canary@other.test/new?token=canary'], '');
 	case 'relative': return respond(socket, 308, ['Location: /elsewhere'], '');
-	case 'connections': return respond(socket, 200, [], String(connections));
 	case 'big': return respond(socket, 200, [], Buffer.alloc(Number(argument), 'x'));
 	case 'bigerror': return respond(socket, 500, [], Buffer.alloc(Number(argument), 'x'));
 	case 'nul': return respond(socket, 200, ['X-Raw: \xff\xfe'], Buffer.from([0x61, 0, 0xff, 0x62]));
@@ -73,7 +72,8 @@ function answer(socket, request, nth) {
 		return;
 	}
 	case 'hang': return;
-	case 'close': return socket.end();
+	case 'close': closed++; return socket.end();
+	case 'closed': return respond(socket, 200, [], String(closed));
 	case 'half': return socket.end('HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf of it');
 	case 'reset': return socket.resetAndDestroy ? (socket._parent || socket).resetAndDestroy() : socket.destroy();
 	case 'garbage': return socket.end('SSH-2.0-OpenSSH_9.2p1\r\n');
@@ -89,7 +89,7 @@ function answer(socket, request, nth) {
 function serve(socket) {
 	let buffer = Buffer.alloc(0);
 	let nth = 0;
-	connections++;
+	let refused = false;
 	socket.on('error', () => {});
 	socket.setNoDelay(true);
 	socket.on('data', (data) => {
@@ -98,12 +98,14 @@ function serve(socket) {
 		buffer = buffer.length ? Buffer.concat([buffer, data]) : data;
 		for (;;) {
 			const request = take(buffer);
-			if (request && request.path.startsWith('/early')) {
+			// an answer before the body has come; the rest is read, lest a reset overtakes it
+			if (request && !refused && request.path === '/early') {
+				refused = true;
 				respond(socket, 413, ['Connection: close'], 'too much');
-				return socket.end();
 			}
 			if (!request || !request.whole) return;
 			buffer = buffer.subarray(request.size);
+			if (refused) return socket.end();
 			answer(socket, request, ++nth);
 		}
 	});

@@ -92,6 +92,7 @@ static const struct
 	const char *first;			/* NULL: is not there */
 	const char *second;
 }			names[] =
+
 {
 	{"good.test", "127.0.0.1", NULL},
 	{"private.test", "10.1.2.3", NULL},
