@@ -40,7 +40,8 @@ typedef struct DmshookTransfer
 {
 	/* the request, set by the caller */
 	const DmshookEndpoint *endpoint;
-	const char *query;			/* appended to the URL, or NULL; lives until the transfer has finished */
+	const char *query;			/* appended to the URL with ? or & as is right, which it may begin with; NULL: none; lives until the transfer has
+								 * finished */
 	char		header[DMSHOOK_DYNAMIC_HEADERS][DMSHOOK_HEADER_SIZE];	/* "webhook-id: msg_..." */
 	int			nheaders;
 	const char *body;			/* NULL: none; must live until the transfer has finished */

@@ -384,6 +384,8 @@ set_url(TransportHandle *handle, TransportTransfer *transfer)
 		return curl_easy_setopt(handle->easy, CURLOPT_URL, url) == CURLE_OK;
 	}
 
+	if (query[0] == '?' || query[0] == '&')
+		query++;
 	separator = strchr(url, '?') == NULL ? "?" : (strchr("?&", url[strlen(url) - 1]) == NULL ? "&" : "");
 	size = strlen(url) + strlen(query) + 2;
 	whole = malloc(size);

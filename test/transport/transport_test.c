@@ -245,7 +245,7 @@ test_methods(void)
 
 	for (int i = 0; i < 2; i++)
 	{
-		char		line[32];
+		char		line[128];
 
 		t = request(at(with_body[i], "good.test", "good", "/echo"), "{\"b\": 2}");
 		snprintf(line, sizeof(line), "%s /echo HTTP/1.1\r\n", with_body[i]);
@@ -260,13 +260,12 @@ test_methods(void)
 			t = dmshook_transport_get(e);
 			strcpy(t->header[0], "webhook-id: msg_1");
 			t->nheaders = 1;
-			t->query = round == 1 ? NULL : "id=msg_1&type=vehicle.sold";
+			t->query = round == 1 ? NULL : round == 0 ? "id=msg_1&type=vehicle.sold" : "?id=msg_1&type=vehicle.sold";
 			dmshook_transport_start(t);
 			t = wait_finished();
 			snprintf(line, sizeof(line), "%s /echo%s%s HTTP/1.1\r\n", without[i], i == 0 ? "" : "?a=b",
 					 round == 1 ? "" : i == 0 ? "?id=msg_1&type=vehicle.sold" : "&id=msg_1&type=vehicle.sold");
-			CHECK(t->outcome == DMSHOOK_OK && has(t->response_body, without[i]) && has(t->response_body, "webhook-id"), "%s", t->response_body);
-			CHECK(has(t->response_body, "id=msg_1&type=vehicle.sold HTTP/1.1") == (round != 1), "%s", t->response_body);
+			CHECK(t->outcome == DMSHOOK_OK && has(t->response_body, line) && has(t->response_body, "webhook-id"), "%s", t->response_body);
 			CHECK(!has(t->response_body, "content-length") && !has(t->response_body, "Content-Length") && !has(t->response_body, "content-type"),
 				  "%s", t->response_body);
 			dmshook_transport_put(t);
