@@ -7,6 +7,7 @@
  */
 #include "match.h"
 
+#include <limits.h>
 #include <string.h>
 
 #define MAX_TYPE_LEN	100
@@ -147,15 +148,17 @@ distance(const char *a, size_t alen, const char *b, size_t blen, int limit, bool
 	int		   *before = rows[0];
 	int		   *last = rows[1];
 	int		   *row = rows[2];
+	int			too_far;
 
 	if (limit < 0)
 		limit = 0;
+	too_far = limit < INT_MAX ? limit + 1 : INT_MAX;
 	if (limit > MAX_NEAR_LEN)
 		limit = MAX_NEAR_LEN;
 	if ((alen > blen ? alen - blen : blen - alen) > (size_t) limit)
-		return limit + 1;
+		return too_far;
 	if (alen > MAX_NEAR_LEN || blen > MAX_NEAR_LEN)
-		return alen == blen && memcmp(a, b, alen) == 0 ? 0 : limit + 1;
+		return alen == blen && memcmp(a, b, alen) == 0 ? 0 : too_far;
 
 	for (size_t j = 0; j <= blen; j++)
 		last[j] = (int) j;
@@ -189,13 +192,13 @@ distance(const char *a, size_t alen, const char *b, size_t blen, int limit, bool
 		}
 		/* a transposition reaches back two rows, at a cost of one */
 		if (least > limit + 1)
-			return limit + 1;
+			return too_far;
 		spare = before;
 		before = last;
 		last = row;
 		row = spare;
 	}
-	return last[blen] > limit ? limit + 1 : last[blen];
+	return last[blen] > limit ? too_far : last[blen];
 }
 
 /*

@@ -21,7 +21,7 @@ extern bool dmshook_pattern_matches(const char *pattern, size_t plen, const char
 
 /*
  * Edit distance (Levenshtein with transpositions), for "did you mean"; more
- * than limit: limit + 1.
+ * than limit: limit + 1. Of texts longer than 255 bytes that are not equal, always that.
  */
 extern int	dmshook_edit_distance(const char *a, size_t alen, const char *b, size_t blen, int limit);
 

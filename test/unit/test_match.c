@@ -213,6 +213,8 @@ edit_distance(void)
 	CHECK(dmshook_edit_distance(big, 100000, big, 99999, 5) == 6, "too long");
 	CHECK(dmshook_edit_distance(big, 100000, big, 100000, 5) == 0, "too long, and equal");
 	CHECK(dmshook_edit_distance(big, 255, big, 250, 300) == 5, "just short enough");
+	CHECK(dmshook_edit_distance(big, 256, big, 250, 300) == 301, "too long, and the limit longer");
+	CHECK(dmshook_edit_distance(big, 256, big, 250, 2147483647) == 2147483647, "the greatest limit");
 	CHECK(dmshook_edit_distance("a", 1, "b", 1, -5) == 1, "a negative limit is none");
 	CHECK(dmshook_edit_distance("abc", 3, "", 0, 2000000000) == 3, "no limit");
 	free(big);
