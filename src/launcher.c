@@ -180,9 +180,9 @@ launcher_turn(void)
 	if (!waits)
 		shortage_told = false;
 
-	/* its end, or its being ready, sets the latch; but it may hang */
+	/* the end of the one that is starting, or its being ready, sets the latch; but it may hang */
 	if (databases != NIL)
-		next = Min(next, TimestampTzPlusMilliseconds(now, 2000));
+		next = Min(next, shortage_until > now ? shortage_until : TimestampTzPlusMilliseconds(now, 2000));
 	return next;
 }
 

@@ -202,7 +202,8 @@ worker_pin_settings(void)
 		{"transform_null_equals", "off"},
 		{"default_tablespace", ""},
 
-		/* index probes, each a few microseconds */
+		/* index probes, each a few microseconds; a plan made while a table was empty is kept */
+		{"enable_seqscan", "off"},
 		{"jit", "off"},
 		{"plan_cache_mode", "auto"},
 		{"max_parallel_workers_per_gather", "0"},

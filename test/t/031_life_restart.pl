@@ -142,10 +142,13 @@ isnt(wait_dispatcher($node, 'one', $one), '', 'another one is there');
 
 # ---- idle ----
 
+$one = wait_dispatcher($node, 'one');
 my $idle = switches(launcher($node));
+my $idle_one = switches($one);
 $begin = time;
 sleep 0.5 while time - $begin < 3;
 cmp_ok(switches(launcher($node)) - $idle, '<=', 1, 'the launcher sleeps');
+cmp_ok(switches($one) - $idle_one, '<=', 1, 'a dispatcher without events too');
 
 is(log_count($node, 'PANIC'), 0, 'no PANIC');
 is(log_count($node, 'FATAL:  (?!the database system is)'), 0, 'nor anything FATAL but in people who connected too early');

@@ -55,6 +55,22 @@ claim($node, 'dms');
 is($node->safe_psql('dms', $test), 'unknown webhook', 'asked right after the claim: it looks before it answers');
 is($node->safe_psql('dms', 'SELECT state FROM dmshook.dispatchers'), 'running', 'it runs');
 
+# a new database claims itself at the first webhook, a copy does not
+$node->safe_psql('postgres', 'CREATE DATABASE fresh');
+$node->safe_psql('fresh', 'CREATE EXTENSION dmshook');
+wait_dispatcher($node, 'fresh');
+is($node->safe_psql('fresh', 'SELECT state FROM dmshook.dispatchers'), 'unclaimed', 'a new database waits for its first use');
+$node->safe_psql('fresh', "SELECT dmshook.create_webhook('w', 'https://127.0.0.1/', '{vehicle.sold}')");
+ok($node->poll_query_until('fresh', "SELECT state = 'running' FROM dmshook.dispatchers"), 'its first webhook');
+quick($node, 'postgres', 'CREATE DATABASE twin TEMPLATE fresh', 'a copy of it');
+wait_dispatcher($node, 'twin');
+is($node->safe_psql('twin', 'SELECT state FROM dmshook.dispatchers'), 'unclaimed', 'the copy sends nothing');
+$node->safe_psql('twin', "SELECT dmshook.create_webhook('x', 'https://127.0.0.1/', '{vehicle.sold}')");
+is($node->safe_psql('twin', $test), 'unclaimed', 'whatever is set up in it');
+$node->safe_psql('twin', "SELECT dmshook.claim_database('copy')");
+ok($node->poll_query_until('twin', "SELECT state = 'running' FROM dmshook.dispatchers"), 'until it is claimed');
+$node->safe_psql('postgres', "DROP DATABASE $_") for qw(fresh twin);
+
 # a receiver that takes connections and says nothing; the one who asks goes away: no ticket is lost
 my $deaf = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 64) or die $!;
 $node->safe_psql('dms', sprintf "SELECT dmshook.create_webhook('deaf', 'https://127.0.0.1:%d/', '{vehicle.sold}', options => '{\"timeout\": \"20s\"}')", $deaf->sockport);
