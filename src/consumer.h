@@ -255,7 +255,19 @@ extern void dmshook_entry_unsend(DmshookEntry *entry);
  */
 extern DmshookEntry *dmshook_consumer_pick(DmshookConsumer *consumer, const DmshookLogEvent *event,
 										   char kind, int64_t command, int attempts);
+/*
+ * It could not be started: its row is due as before. Not one that was cancelled meanwhile
+ * (entry->cancelled: its row is marked and will not be picked again): that one is to be finished as FAILED,
+ * with an attempt that made no request.
+ */
 extern void dmshook_entry_unpick(DmshookEntry *entry);
+
+/*
+ * Ids of all entries that have a queue row and are held (picked, in flight, or ended and not
+ * committed), at most max of them to ids; returns how many there are. cancel and cancel_all mark
+ * these rows and delete none of them, also before their requests have begun.
+ */
+extern int	dmshook_consumer_picked(const DmshookConsumer *consumer, int64_t *ids, int max);
 
 /* May one more be sent (settings, in flight)? */
 extern bool dmshook_consumer_may_send(const DmshookConsumer *consumer);

@@ -658,6 +658,19 @@ dmshook_entry_unpick(DmshookEntry *entry)
 	dmshook__remove_entry(entry);
 }
 
+int
+dmshook_consumer_picked(const DmshookConsumer *c, int64_t *ids, int max)
+{
+	int			n = 0;
+
+	if (c->nentries == c->window)
+		return 0;
+	for (const DmshookEntry *entry = c->all_first; entry; entry = entry->all_next)
+		if (entry->origin == DMSHOOK_FROM_QUEUE && n++ < max)
+			ids[n - 1] = entry->id;
+	return n;
+}
+
 void
 dmshook_entry_finish(DmshookEntry *entry, DmshookEntryState state)
 {

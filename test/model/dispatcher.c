@@ -105,7 +105,8 @@ readable(int64_t id)
 	return db.event[id].status == COMMITTED && (!life.missing[id] || misuse == 6);
 }
 
-static void
+/* False: there was no memory for it, and this is another life. */
+static bool
 apply_settings(int w)
 {
 	Webhook    *webhook = &db.webhook[w];
@@ -116,8 +117,10 @@ apply_settings(int w)
 		.max_in_flight = webhook->max_in_flight
 	};
 
-	if (!dmshook_consumer_set(life.consumer[w], &settings))
-		crash();
+	if (dmshook_consumer_set(life.consumer[w], &settings))
+		return true;
+	crash();
+	return false;
 }
 
 /* The statement for one entity: the least parked row becomes due, where none is. */
@@ -337,7 +340,10 @@ replay_row(void *arg, const DmshookLogEvent *event)
 		return true;
 	dmshook_consumer_held(replay->consumer, event->id, &before);
 	if (!dmshook_replay_feed(replay, event))
+	{
+		stored->accepted[event->id] = true;		/* later, then */
 		return false;
+	}
 	dmshook_consumer_held(replay->consumer, event->id, &after);
 	CHECK(after, "replay lost %d", (int) event->id);
 	CHECK(before == NULL || before == after, "replay replaced %d", (int) event->id);
@@ -626,7 +632,11 @@ do_cancel_all(int w, Command *command)
 	DmshookConsumer *consumer = life.consumer[w];
 	bool		removed[MAX_EVENTS + 1] = {false};
 	bool		replays = command->kind == 'a';
+	int64_t		picked[MAX_FLYING];
+	int			npicked = dmshook_consumer_picked(consumer, picked, MAX_FLYING);
 
+	for (int i = 0; i < npicked && i < MAX_FLYING; i++)
+		CHECK(dmshook_consumer_held(consumer, picked[i], NULL) == DMSHOOK_HELD_PICKED, "%d is not picked", (int) picked[i]);
 	if (webhook->skip < command->upto)
 		webhook->skip = command->upto;
 	for (int64_t id = 1; id <= command->upto; id++)
@@ -715,6 +725,43 @@ do_commands(int w)
 	}
 }
 
+/*
+ * Ordering switched: what is under way then keeps no order, but nothing may be
+ * lost, doubled or parked for ever.
+ */
+static void
+switch_ordering(int w)
+{
+	Webhook    *webhook = &db.webhook[w];
+
+	trace("ordering of %d is switched", w);
+	webhook->switched = true;
+	webhook->ordered = !webhook->ordered;
+	for (int entity = 0; entity < MAX_ENTITIES; entity++)
+	{
+		bool		head = true;
+
+		for (int64_t id = 1; id <= db.last_value; id++)
+		{
+			QueueRow   *row = &webhook->queue[id];
+
+			if (!row->present || row->kind != 'd' || db.event[id].entity != entity)
+				continue;
+			row->due = !webhook->ordered || head;
+			head = head && row->cancelled;
+		}
+	}
+	if (!apply_settings(w))
+		return;
+	for (int64_t id = 1; id <= db.last_value && webhook->ordered; id++)
+		if (webhook->queue[id].present && webhook->queue[id].kind == 'd' &&
+			!dmshook_consumer_row_added(life.consumer[w], (uint64_t) db.event[id].entity))
+		{
+			crash();
+			return;
+		}
+}
+
 /* Somebody changes the configuration; the dispatcher reloads at once. */
 static void
 configure(int w)
@@ -723,15 +770,20 @@ configure(int w)
 
 	switch (rnd(7))
 	{
+		case 2:
+			if (db.switches && chance(70))
+			{
+				switch_ordering(w);
+				return;
+			}
+			webhook->window = 1 + (int) rnd(4);
+			break;
 		case 6:
 			rewind_some(w);
 			return;
 		case 0:
 		case 1:
 			webhook->paused = !webhook->paused;
-			break;
-		case 2:
-			webhook->window = 1 + (int) rnd(4);
 			break;
 		case 3:
 			webhook->max_in_flight = 1 + (int) rnd(3);

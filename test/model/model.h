@@ -70,7 +70,7 @@ typedef struct StoredReplay
 				until;
 	int			command;
 	int			types;
-	bool		accepted[MAX_EVENTS + 1];	/* the replay took it: it has to come */
+	bool		accepted[MAX_EVENTS + 1];	/* the replay took it, or wanted to: it has to come */
 } StoredReplay;
 
 typedef struct Command
@@ -85,6 +85,7 @@ typedef struct Webhook
 {
 	/* configuration */
 	bool		ordered;
+	bool		switched;		/* ordered was switched: what was under way has no order */
 	bool		paused;
 	bool		enabled;
 	int			window,
@@ -116,6 +117,7 @@ typedef struct Database
 	int64_t		last_value;
 	int64_t		next_xid;
 	int			next_command;
+	bool		switches;		/* ordering may be switched in this schedule */
 	Event		event[MAX_EVENTS + 1];
 	Tx			tx[MAX_TX];
 	Webhook		webhook[MAX_WEBHOOKS];

@@ -76,6 +76,7 @@ world_init(void)
 	db.nwebhooks = 1 + (int) rnd(MAX_WEBHOOKS);
 	db.next_xid = 100;
 	db.next_command = 1;
+	db.switches = chance(20);
 	for (int w = 0; w < db.nwebhooks; w++)
 	{
 		Webhook    *webhook = &db.webhook[w];
