@@ -255,6 +255,7 @@ extern void dmshook_entry_unsend(DmshookEntry *entry);
  */
 extern DmshookEntry *dmshook_consumer_pick(DmshookConsumer *consumer, const DmshookLogEvent *event,
 										   char kind, int64_t command, int attempts);
+
 /*
  * It could not be started: its row is due as before. Not one that was cancelled meanwhile
  * (entry->cancelled: its row is marked and will not be picked again): that one is to be finished as FAILED,

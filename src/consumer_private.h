@@ -73,7 +73,7 @@ struct DmshookConsumer
 	int64_t		next;			/* where not live */
 	int64_t		redo;			/* up to here something may have been done before */
 	int64_t		skip;			/* up to here nothing is taken */
-	int64_t	   *late;			/* ascending */
+	int64_t    *late;			/* ascending */
 	int			nlate,
 				late_size;
 	bool		stopped;		/* a scan met what has no room */

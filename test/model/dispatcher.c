@@ -341,7 +341,7 @@ replay_row(void *arg, const DmshookLogEvent *event)
 	dmshook_consumer_held(replay->consumer, event->id, &before);
 	if (!dmshook_replay_feed(replay, event))
 	{
-		stored->accepted[event->id] = true;		/* later, then */
+		stored->accepted[event->id] = true; /* later, then */
 		return false;
 	}
 	dmshook_consumer_held(replay->consumer, event->id, &after);
@@ -455,7 +455,7 @@ write_result(const DmshookEntry *entry)
 	QueueRow   *row = &webhook->queue[entry->id];
 	bool		picked = entry->origin == DMSHOOK_FROM_QUEUE;
 	static const char finals[] = {
-		[DMSHOOK_FATE_DELIVERED] = 'd', [DMSHOOK_FATE_EXHAUSTED] = 'x', [DMSHOOK_FATE_CANCELLED] = 'c', [DMSHOOK_FATE_RETRY] = 0
+		[DMSHOOK_FATE_DELIVERED] = 'd',[DMSHOOK_FATE_EXHAUSTED] = 'x',[DMSHOOK_FATE_CANCELLED] = 'c',[DMSHOOK_FATE_RETRY] = 0
 	};
 
 	CHECK(picked == row->present, "%d of %d: origin %d, but %s queue row", (int) entry->id,
@@ -464,14 +464,13 @@ write_result(const DmshookEntry *entry)
 	CHECK(entry->fate != DMSHOOK_FATE_RETRY || entry->origin != DMSHOOK_FROM_LOG ||
 		  (entry->id > webhook->skip && webhook->attempt[entry->id].final == 0), "%d is final and tried again", (int) entry->id);
 	log_attempt(webhook, entry->id, finals[entry->fate], (int) entry->command);
-	if (entry->fate == DMSHOOK_FATE_RETRY)
-		*row = (QueueRow)
-	{
-		.present = true, .due = true, .cancelled = row->present && row->cancelled,
-			.attempts = entry->attempts, .kind = entry->kind, .command = (int) entry->command
-	};
-	else
-		row->present = false;
+	row->present = entry->fate == DMSHOOK_FATE_RETRY;
+	row->due = true;
+	row->attempts = entry->attempts;
+	row->kind = entry->kind;
+	row->command = (int) entry->command;
+	if (!picked)
+		row->cancelled = false;
 	trace("  %d of %d: fate %d", (int) entry->id, number_of(entry->consumer), entry->fate);
 }
 
