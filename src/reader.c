@@ -232,9 +232,16 @@ find_relations(void)
 static void
 log_open(LogScan *log, Snapshot snapshot)
 {
-	if (!OidIsValid(log_heap))
-		find_relations();
-	log->heap = table_open(log_heap, AccessShareLock);
+	/* getting the lock may tell that the index is another one by now (REINDEX CONCURRENTLY) */
+	for (;;)
+	{
+		if (!OidIsValid(log_heap))
+			find_relations();
+		log->heap = table_open(log_heap, AccessShareLock);
+		if (OidIsValid(log_heap))
+			break;
+		table_close(log->heap, AccessShareLock);
+	}
 	log->index = index_open(log_index, AccessShareLock);
 #if PG_VERSION_NUM >= 180000
 	log->scan = index_beginscan(log->heap, log->index, snapshot, NULL, 2, 0);
