@@ -113,22 +113,65 @@ COMMENT ON COLUMN dmshook.webhooks.public_key IS 'key to verify signatures with,
 COMMENT ON COLUMN dmshook.webhooks.secret_changed_at IS 'when the signing secret or the credentials changed last';
 COMMENT ON COLUMN dmshook.webhooks.options IS 'options that are not the default';
 
+/*
+ * Driven by the event: whatever of it the query names (a message id, a key, a
+ * time, or the latest fifty) is chosen first, and only for those events are the
+ * four possible fates looked up, each by an index.
+ */
 CREATE VIEW dmshook.deliveries AS
-	SELECT webhook, message_id, event_type, tenant, entity, entity_key, state, attempts, status, error, created_at, last_attempt_at,
-		next_attempt_at, finished_at, payload, sequence
-	FROM dmshook._open
-	UNION ALL
-	SELECT webhook, message_id, event_type, tenant, entity, entity_key, state, attempts, status, error, created_at, last_attempt_at,
-		next_attempt_at, finished_at, payload, sequence
-	FROM dmshook._ahead
-	UNION ALL
-	SELECT webhook, message_id, event_type, tenant, entity, entity_key, state, attempts, status, error, created_at, last_attempt_at,
-		next_attempt_at, finished_at, payload, sequence
-	FROM dmshook._skipped
-	UNION ALL
-	SELECT webhook, message_id, event_type, tenant, entity, entity_key, state, attempts, status, error, created_at, last_attempt_at,
-		next_attempt_at, finished_at, payload, sequence
-	FROM dmshook._finished;
+	SELECT d.webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity, e.key AS entity_key,
+		d.state, d.attempts, d.status, d.error, e.at AS created_at, d.last_attempt_at, d.next_attempt_at, d.finished_at,
+		CASE WHEN dmshook._has_body(d.method) THEN coalesce(d.body, dmshook._payload(e, false)) END AS payload,
+		e.id AS sequence
+	FROM dmshook.event e CROSS JOIN LATERAL (
+		-- ended
+		SELECT w.name AS webhook,
+			CASE a.final WHEN 'd' THEN 'delivered' WHEN 'x' THEN 'exhausted' WHEN 'c' THEN 'cancelled' WHEN 'e' THEN 'expired' END AS state,
+			a.attempt AS attempts, a.status::int AS status, a.error, CASE WHEN a.outcome IS NOT NULL THEN a.at END AS last_attempt_at,
+			NULL::timestamptz AS next_attempt_at, a.at + make_interval(secs => coalesce(a.duration_us, 0) / 1000000.0) AS finished_at,
+			coalesce(v.method, w.method) AS method, a.body
+		FROM dmshook.attempt a
+		JOIN dmshook.webhook w ON w.id = a.webhook
+		LEFT JOIN dmshook.webhook_version v ON v.id = a.version
+		WHERE a.event = e.id AND a.final IS NOT NULL
+			AND NOT EXISTS (SELECT FROM dmshook.attempt b WHERE b.event = e.id AND b.webhook = a.webhook AND b.id > a.id AND b.final IS NOT NULL)
+			AND NOT EXISTS (SELECT FROM dmshook.queue q WHERE q.event = e.id AND q.webhook = a.webhook)
+		UNION ALL
+		-- in the queue
+		SELECT w.name, CASE WHEN q.due_at IS NULL OR q.attempts = 0 THEN 'waiting' ELSE 'retrying' END, q.attempts, l.status::int, l.error, l.at,
+			q.due_at, NULL::timestamptz, coalesce(l.method, w.method), l.body
+		FROM dmshook.queue q
+		JOIN dmshook.webhook w ON w.id = q.webhook
+		LEFT JOIN LATERAL (
+			SELECT a.status, a.error, a.at, a.body, v.method
+			FROM dmshook.attempt a LEFT JOIN dmshook.webhook_version v ON v.id = a.version
+			WHERE a.event = e.id AND a.webhook = q.webhook AND a.outcome IS NOT NULL AND a.kind <> 't'
+			ORDER BY a.id DESC LIMIT 1) AS l ON true
+		WHERE q.event = e.id
+		UNION ALL
+		-- still before its webhook in the log, or cancelled there; where neither can be, no webhook is looked at
+		-- (OFFSET 0 and no anti-joins: the cheap conditions go first)
+		SELECT w.name, w.state, 0, NULL::int, NULL::text, NULL::timestamptz, NULL::timestamptz, w.skipped_at, w.method, NULL::text
+		FROM (
+			SELECT w.id, w.name, w.method, CASE WHEN e.id <= k.upto THEN k.at END AS skipped_at,
+				CASE WHEN e.id > coalesce(k.upto, 0) THEN 'waiting' WHEN k.reason = 'expired' THEN 'expired' ELSE 'cancelled' END AS state
+			FROM dmshook.webhook w
+			LEFT JOIN dmshook.position p ON p.webhook = w.id AND p.command = 0
+			LEFT JOIN dmshook.skip k ON k.webhook = w.id
+			WHERE (e.id > (SELECT min(p.low) FROM dmshook.position p WHERE p.command = 0)
+					OR e.id <= (SELECT max(least(k.upto, r.from_id)) FROM dmshook.skip k, LATERAL (
+						SELECT max(v.from_id) AS from_id FROM dmshook.subscription v WHERE v.webhook = k.webhook) AS r))
+				AND (w.dropped_at IS NULL AND e.id > coalesce(p.low, (SELECT p.low FROM dmshook.position p WHERE p.webhook = 0 AND p.command = 0), 0)
+					OR e.id <= k.upto)
+			OFFSET 0) AS w
+		CROSS JOIN LATERAL (
+			SELECT v.events, v.tenant, v.enabled FROM dmshook.subscription v
+			WHERE v.webhook = w.id AND v.from_id <= e.id ORDER BY v.from_id DESC, v.id DESC LIMIT 1) AS s
+		WHERE s.enabled AND dmshook._matches(s.events, e.type)
+			AND (s.tenant IS NULL OR s.tenant = e.tenant OR s.tenant = e.old_tenant)
+			AND coalesce((SELECT false FROM dmshook.queue q WHERE q.event = e.id AND q.webhook = w.id), true)
+			AND coalesce((SELECT false FROM dmshook.attempt a WHERE a.event = e.id AND a.webhook = w.id AND a.final IS NOT NULL LIMIT 1), true)
+	) AS d;
 COMMENT ON VIEW dmshook.deliveries IS 'events going to webhooks, one row for each event and webhook, whatever became of it';
 COMMENT ON COLUMN dmshook.deliveries.message_id IS 'the webhook-id header, which the receiver knows too';
 COMMENT ON COLUMN dmshook.deliveries.entity IS 'what the event is about: vehicle, deal, job, customer, ...';

@@ -108,7 +108,7 @@ BEGIN
 		RAISE EXCEPTION 'unknown mode "%"', coalesce(mode, 'NULL') USING ERRCODE = 'invalid_parameter_value',
 			HINT = '''takeover'': this database takes the place of the one it was restored from, which must not send any more. ''copy'': it is one beside it, for tests, say: webhooks are disabled, secrets removed, and what waits is cancelled.';
 	END IF;
-	LOCK TABLE dmshook.instance IN EXCLUSIVE MODE;
+	LOCK TABLE dmshook.instance IN SHARE UPDATE EXCLUSIVE MODE;	-- one at a time; the dispatcher may go on reading and writing it
 	IF dmshook._identity_matches() THEN
 		RAISE EXCEPTION 'this database is claimed already' USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'It is no copy: there is nothing to do.';
