@@ -73,7 +73,8 @@ dmshook_sql_check_url(PG_FUNCTION_ARGS)
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid URL of a webhook: %s", problem),
+				 errmsg("invalid URL of a webhook"),
+				 errdetail("%s", problem),
 				 hint != NULL ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
 }

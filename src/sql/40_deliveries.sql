@@ -116,7 +116,7 @@ BEGIN
 	IF n > 0 THEN
 		PERFORM dmshook._ordered(w.id, w.name, 'redeliver_dead', NULL, NULL,
 			jsonb_build_object('since', since, 'types', event_types, 'upto_attempt', last),
-			format('redeliver %s dead%s%s', dmshook._count_words(n, n + 1, 'letter'), ' since ' || since, ' of ' || array_to_string(event_types, ', ')));
+			format('redeliver %s%s%s', dmshook._count_words(n, n + 1, 'dead letter'), ' since ' || since, ' of ' || array_to_string(event_types, ', ')));
 	END IF;
 	RETURN n;
 END
