@@ -6,6 +6,8 @@ RESET client_min_messages;
 \set ON_ERROR_ROLLBACK on
 SET application_name = 'test';
 BEGIN;
+-- what other tests left is not seen here
+DELETE FROM dmshook.event; DELETE FROM dmshook.webhook; DELETE FROM dmshook.change; DELETE FROM dmshook.command;
 SELECT count(*) FROM dmshook.create_webhook('A', 'https://example.com/a', '{vehicle.*}', auth => '{"kind": "bearer", "token": "hush"}',
 	headers => '{"X-Dealer": "hush"}', secret => 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw');
 SELECT count(*) FROM dmshook.create_webhook('Leeds', 'https://example.com/l', '{vehicle.*}', tenant => 'Leeds', method => 'PUT');
