@@ -27,6 +27,8 @@ typedef struct Effect
 	int64		upto;			/* cancel_all */
 	int64		event;			/* cancel; 0: not */
 	const DmshookCommand *replay;	/* to begin; NULL: none */
+	bool		reorder;		/* ordering was switched */
+	List	   *entities;		/* switched on: rows of the queue, counted */
 	bool		look;			/* there are new rows in the queue */
 	List	   *removed;		/* queue rows that are gone: DmshookQueueRow */
 } Effect;
@@ -56,6 +58,43 @@ dmshook_commands_reload(DmshookConsumers *set, List *commands)
 		if (command->upto > 0 && dmshook_consumer_next(webhook->consumer) >= command->upto)
 			dmshook_consumer_rewind(webhook->consumer, command->upto - 1);
 	}
+}
+
+/* consumer.c is told of each queue row of an ordered webhook. */
+static void
+count_rows(DmshookWebhook *webhook, List *entities)
+{
+	ListCell   *cell;
+
+	foreach(cell, entities)
+	{
+		DmshookQueueRow *row = lfirst(cell);
+
+		for (int i = 0; i < row->attempts; i++)
+		{
+			if (!dmshook_consumer_row_added(webhook->consumer, row->entity))
+				ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		}
+	}
+}
+
+/*
+ * The queue in the order that a webhook wants now: of each entity only the
+ * least row is due; or, not ordered, all are.
+ */
+static List *
+order_queue(DmshookWebhook *webhook)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!webhook->profile->options.ordered)
+	{
+		dmshook_store_queue_promote_all(webhook->id, now, true);
+		return NIL;
+	}
+	dmshook_store_queue_park(webhook->id);
+	dmshook_store_queue_promote_all(webhook->id, now, false);
+	return dmshook_store_queue_entities(webhook->id);
 }
 
 /* Ends without a request: final attempts of what was cancelled. */
@@ -93,11 +132,18 @@ static List *
 cancel_rows(DmshookWebhook *webhook, int webhook_id, int64 upto, bool event_only)
 {
 	int64	   *picked = NULL;
-	int			npicked = webhook ? dmshook_deliver_picked(webhook, &picked) : 0;
-	List	   *rows = dmshook_store_queue_cancel(webhook_id, upto, event_only, picked, npicked);
+	int			npicked = 0;
+	List	   *rows;
 
+	/* those that memory holds are marked: their requests may be under way */
+	if (webhook && (npicked = dmshook_consumer_picked(webhook->consumer, NULL, 0)) > 0)
+	{
+		picked = palloc(sizeof(int64) * npicked);
+		dmshook_consumer_picked(webhook->consumer, (int64_t *) picked, npicked);
+	}
+	rows = dmshook_store_queue_cancel(webhook_id, upto, event_only, picked, npicked);
 	log_cancelled(webhook, webhook_id, rows);
-	if (rows != NIL && webhook && webhook->profile->options.ordered)
+	if (rows != NIL && webhook && webhook->ordered)
 		dmshook_store_queue_promote_all(webhook_id, GetCurrentTimestamp(), false);
 	return rows;
 }
@@ -108,6 +154,8 @@ run_cancel_all(DmshookWebhook *webhook, const DmshookCommand *command, Effect *e
 	bool		drop = strcmp(command->kind, "drop") == 0;
 
 	effect->drop = drop;
+	if (drop && webhook)
+		webhook->dropped = true;	/* at once: its place is not written any more */
 	effect->cancel_all = true;
 	effect->upto = drop ? PG_INT64_MAX : Min(command->upto, dmshook_store_last_value());
 	dmshook_store_skip(command->webhook, effect->upto, drop ? "dropped" : "cancelled");
@@ -179,7 +227,15 @@ run_for(DmshookWebhook *webhook, const DmshookCommand *command, Effect *effect)
 		dmshook_replay_write(webhook, command);
 		effect->replay = command;
 	}
-	else if (strcmp(command->kind, "reload") != 0)
+	else if (strcmp(command->kind, "reload") == 0)
+	{
+		if (webhook && webhook->ordered != webhook->profile->options.ordered)
+		{
+			effect->reorder = effect->look = true;
+			effect->entities = order_queue(webhook);
+		}
+	}
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("unknown command \"%s\"", command->kind)));
@@ -212,6 +268,20 @@ run_command(const DmshookCommand *command, List **effects)
 		}
 	}
 	dmshook_store_command_done(command->id);
+}
+
+void
+dmshook_commands_start(void)
+{
+	DmshookWebhook *webhook = NULL;
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		List	   *cancelled = dmshook_store_queue_cancelled(webhook->id);
+
+		log_cancelled(webhook, webhook->id, cancelled);
+		count_rows(webhook, order_queue(webhook));
+	}
 }
 
 List *
@@ -278,9 +348,12 @@ dmshook_commands_committed(List *effects)
 		if (webhook == NULL)
 			continue;
 		if (effect->drop)
-		{
-			webhook->dropped = true;
 			dmshook_roster_apply(webhook);
+		if (effect->reorder)
+		{
+			webhook->ordered = webhook->profile->options.ordered;
+			dmshook_roster_apply(webhook);
+			count_rows(webhook, effect->entities);
 		}
 		if (effect->cancel_all)
 			dmshook_consumer_cancel_all(webhook->consumer, effect->upto, true);

@@ -12,6 +12,12 @@
 #include "store.h"
 
 /*
+ * At start, in a transaction, after the webhooks were loaded: rows of the queue that were
+ * cancelled while in flight end, and the order that webhooks want is restored.
+ */
+extern void dmshook_commands_start(void);
+
+/*
  * Under S, before events are matched: load what reload commands speak of. The
  * transaction that runs dmshook_commands_run() must store positions too.
  */

@@ -267,6 +267,21 @@ dmshook_deliver_start(DmshookEntry *entry)
 	return false;
 }
 
+void
+dmshook_deliver_cancelled(DmshookEntry *entry)
+{
+	DmshookFlight *flight = make_flight(dmshook_consumer_cookie(entry->consumer), entry->payload);
+	DmshookAttempt *a = &flight->attempt;
+
+	flight->entry = entry;
+	a->at = GetCurrentTimestamp();
+	a->attempt = entry->attempts;
+	a->kind = entry->kind;
+	a->command = entry->command;
+	entry->data = flight;
+	dmshook_entry_finish(entry, DMSHOOK_FAILED);
+}
+
 bool
 dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket)
 {
@@ -354,30 +369,6 @@ bool
 dmshook_deliver_has_tests(void)
 {
 	return ended_tests != NULL;
-}
-
-int
-dmshook_deliver_picked(const DmshookWebhook *webhook, int64 **ids)
-{
-	dlist_iter	iter;
-	int			n = 0;
-	int			size = 0;
-
-	*ids = NULL;
-	dlist_foreach(iter, &flights)
-	{
-		DmshookFlight *flight = dlist_container(DmshookFlight, node, iter.cur);
-
-		if (flight->webhook != webhook || flight->entry == NULL || flight->entry->origin != DMSHOOK_FROM_QUEUE)
-			continue;
-		if (n == size)
-		{
-			size = Max(64, size * 2);
-			*ids = *ids ? repalloc(*ids, sizeof(int64) * size) : palloc(sizeof(int64) * size);
-		}
-		(*ids)[n++] = flight->entry->id;
-	}
-	return n;
 }
 
 bool

@@ -40,6 +40,9 @@ extern void dmshook_deliver_init(MemoryContext parent);
 /* Send an entry that is flying. False: no connection is free (take it back). */
 extern bool dmshook_deliver_start(DmshookEntry *entry);
 
+/* A picked entry that was cancelled before it could be sent: it ends without a request. */
+extern void dmshook_deliver_cancelled(DmshookEntry *entry);
+
 /* Send a test; the event holds its body. Answered after its attempt was committed. False: as above. */
 extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
 
@@ -49,9 +52,6 @@ extern void dmshook_deliver_finished(DmshookTransfer *transfer);
 /* Ended tests, not committed yet; a list that the caller takes over. */
 extern DmshookFlight *dmshook_deliver_take_tests(void);
 extern bool dmshook_deliver_has_tests(void);
-
-/* The events of a webhook that were picked from the queue and are not committed; palloc'd; their number. */
-extern int	dmshook_deliver_picked(const DmshookWebhook *webhook, int64 **ids);
 
 /* Is anything of the webhook under way, tests included? */
 extern bool dmshook_deliver_busy(const DmshookWebhook *webhook);

@@ -131,7 +131,9 @@ start_picked(void)
 
 	while ((entry = dmshook_feed_next_picked()) != NULL)
 	{
-		if (!loop.open || !dmshook_deliver_start(entry))
+		if (entry->cancelled)
+			dmshook_deliver_cancelled(entry);
+		else if (!loop.open || !dmshook_deliver_start(entry))
 		{
 			DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
 
@@ -298,12 +300,10 @@ static void
 turn(int64 now)
 {
 	List	   *volatile commands = NIL;
-	volatile bool write = results_due(now) || loop.first_result != 0;
+	volatile bool write;
 	ErrorData  *volatile error = NULL;
 	XLogRecPtr	flush;
 
-	if (now < loop.failed_until)
-		write = false;
 	MemoryContextReset(loop.turn);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -320,6 +320,11 @@ turn(int64 now)
 	loop.feeding = dmshook_feed_hungry(loop.reader, loop.set);
 	dmshook_feed_queue(loop.set);
 	dmshook_feed_tests();
+
+	/* half due is due, when there is a transaction anyway */
+	write = now >= loop.failed_until &&
+		((loop.first_result != 0 && (now - loop.first_result >= COMMIT_DELAY_US / 2 || results_due(now) || ShutdownRequestPending)) ||
+		 dmshook_feed_has_orphans());
 
 	PG_TRY();
 	{
@@ -355,6 +360,8 @@ turn(int64 now)
 
 	if (now >= loop.failed_until && (commands != NIL || persist_due(now) || !loop.open))
 		write_positions(commands, now);
+	/* what was written has made room */
+	loop.feeding |= dmshook_feed_wanted(loop.set);
 	loop.last_turn = now;
 	publish_stats(now);
 }
@@ -446,6 +453,9 @@ init(void)
 	 */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 
+	/* plans are kept: one made while a table was empty must do for millions of rows */
+	SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_OVERRIDE);
+
 	loop.events = CreateWaitEventSet(loop.context, 3);
 	AddWaitEventToSet(loop.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(loop.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
@@ -462,8 +472,8 @@ init(void)
 	if (loop.set == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	dmshook_roster_load(loop.set, 0, true, last_value);
-	dmshook_feed_start();
 	dmshook_replays_load(loop.context);
+	dmshook_commands_start();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(loop.context);

@@ -122,29 +122,6 @@ dmshook_feed_calls(DmshookConsumerCalls *calls, MemoryContext context)
 	pending_tests = NULL;
 }
 
-void
-dmshook_feed_start(void)
-{
-	DmshookWebhook *webhook = NULL;
-	ListCell   *cell;
-
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
-	{
-		if (!webhook->profile->options.ordered)
-			continue;
-		foreach(cell, dmshook_store_queue_entities(webhook->id))
-		{
-			DmshookQueueRow *row = lfirst(cell);
-
-			for (int i = 0; i < row->attempts; i++)
-			{
-				if (!dmshook_consumer_row_added(webhook->consumer, row->entity))
-					ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-			}
-		}
-	}
-}
-
 /* ------------------------------------------------------------ from the log */
 
 typedef struct Round
@@ -362,7 +339,12 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 			continue;
 		}
 		if (pick.entry == NULL)
-			continue;
+		{
+			/* another of its entity is in flight, or memory is short: from here again, later */
+			webhook->next_due = DT_NOEND;
+			webhook->due_blocked = true;
+			return;
+		}
 		webhook->due_from = pick.row->due_at;
 		old = MemoryContextSwitchTo(feed_context);
 		picked = lappend(picked, pick.entry);
@@ -396,6 +378,28 @@ dmshook_feed_take_orphans(void)
 
 	orphans = NIL;
 	return result;
+}
+
+bool
+dmshook_feed_has_orphans(void)
+{
+	return orphans != NIL;
+}
+
+bool
+dmshook_feed_wanted(DmshookConsumers *set)
+{
+	DmshookWebhook *webhook = NULL;
+
+	dmshook_consumers_start_hungry(set);
+	if (dmshook_consumers_next_hungry(set) != NULL)
+		return true;
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (webhook->due_blocked && dmshook_consumer_may_send(webhook->consumer))
+			return true;
+	}
+	return false;
 }
 
 DmshookEntry *
@@ -440,6 +444,17 @@ dmshook_feed_waiting(DmshookConsumers *set)
 	return waiting;
 }
 
+static bool
+test_pending(const DmshookWebhook *webhook)
+{
+	for (PendingTest *test = pending_tests; test; test = test->next)
+	{
+		if (test->webhook == webhook)
+			return true;
+	}
+	return false;
+}
+
 void
 dmshook_feed_remove_dropped(void)
 {
@@ -450,7 +465,7 @@ dmshook_feed_remove_dropped(void)
 	{
 		next = dmshook_roster_iterate(webhook);
 		if (webhook->dropped && !dmshook_consumer_busy(webhook->consumer) &&
-			!dmshook_deliver_busy(webhook))
+			!dmshook_deliver_busy(webhook) && !test_pending(webhook))
 			dmshook_roster_remove(webhook);
 	}
 }

@@ -15,9 +15,6 @@
 /* What consumer.c asks of the dispatcher. */
 extern void dmshook_feed_calls(DmshookConsumerCalls *calls, MemoryContext context);
 
-/* At start, after the webhooks were loaded: what the queue holds of ordered ones. */
-extern void dmshook_feed_start(void);
-
 /* All of these under the turn's active snapshot, in the turn's memory. */
 
 /* A round of the reader. True: there is more at once. */
@@ -36,6 +33,10 @@ extern void dmshook_feed_start_tests(void);
 
 /* Queue rows whose event is gone: to be ended by results.c in this turn; a List of DmshookQueueRow, in the turn's memory. */
 extern struct List *dmshook_feed_take_orphans(void);
+extern bool dmshook_feed_has_orphans(void);
+
+/* Is somebody behind who has room now, or a due row that may now be sent? */
+extern bool dmshook_feed_wanted(DmshookConsumers *set);
 
 /* When the queue is to be looked at next; DT_NOEND: never. */
 extern TimestampTz dmshook_feed_next_due(void);

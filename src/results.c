@@ -283,7 +283,7 @@ dmshook_results_positions(const DmshookPersist *persist, DmshookStoredPlace *rea
 		const DmshookPlace *place = &persist->places[i];
 		DmshookWebhook *webhook = dmshook_consumer_cookie(place->consumer);
 
-		dmshook_store_place(&webhook->place, place->store ? place->low : -1);
+		dmshook_store_place(&webhook->place, place->store && !webhook->dropped ? place->low : -1);
 	}
 }
 

@@ -236,10 +236,11 @@ dmshook_roster_apply(DmshookWebhook *webhook)
 
 	webhook->window = Min(wanted, WINDOW_MAX);
 	settings.may_send = webhook->row->enabled && !webhook->row->paused && !webhook->dropped;
-	settings.ordered = options->ordered;
+	settings.ordered = webhook->ordered;
 	settings.window = webhook->window;
 	settings.max_in_flight = options->max_in_flight;
-	dmshook_consumer_set(webhook->consumer, &settings);
+	if (!dmshook_consumer_set(webhook->consumer, &settings))
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
 /* A webhook that was not there: its consumer, state and place. */
@@ -308,6 +309,8 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 			}
 		}
 		webhook->row = row;
+		if (start)
+			webhook->ordered = webhook->profile->options.ordered;
 		dmshook_roster_apply(webhook);
 
 		/* each row may outlive the others: a context for each, but for the first load */

@@ -44,6 +44,7 @@ typedef struct DmshookWebhook
 	DmshookWebhookRow *row;
 	DmshookProfile *profile;
 	DmshookConsumer *consumer;
+	bool		ordered;		/* options.ordered, once the queue has been put in that order */
 	bool		dropped;		/* to be removed when its consumer is no longer busy */
 	int			window;
 	int			committed;		/* results in one of the last commits, decaying */

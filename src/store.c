@@ -43,6 +43,7 @@ typedef enum StoreQuery
 	Q_QUEUE_REMOVE,
 	Q_QUEUE_DUE,
 	Q_QUEUE_CANCELLED,
+	Q_QUEUE_PARK,
 	Q_QUEUE_ENTITIES,
 	Q_QUEUE_PROMOTE,
 	Q_QUEUE_PROMOTE_ALL,
@@ -151,8 +152,17 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" ORDER BY q.due_at LIMIT $3", {INT4OID, TIMESTAMPTZOID, INT4OID}
 	},
 	[Q_QUEUE_CANCELLED] = {
-		"SELECT FROM dmshook.queue AS q"
-		" WHERE q.event OPERATOR(pg_catalog.=) $1 AND q.webhook OPERATOR(pg_catalog.=) $2 AND q.cancelled", {INT8OID, INT4OID}
+		"DELETE FROM dmshook.queue AS q WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.cancelled"
+		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity,"
+		" coalesce((SELECT e.nonce FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) q.event), 0)",
+		{INT4OID}
+	},
+	[Q_QUEUE_PARK] = {
+		"UPDATE dmshook.queue AS q SET due_at = NULL WHERE q.webhook OPERATOR(pg_catalog.=) $1"
+		" AND q.kind OPERATOR(pg_catalog.=) 'd' AND q.due_at IS NOT NULL"
+		" AND EXISTS (SELECT FROM dmshook.queue AS o WHERE o.webhook OPERATOR(pg_catalog.=) $1"
+		"      AND o.entity OPERATOR(pg_catalog.=) q.entity AND o.event OPERATOR(pg_catalog.<) q.event AND o.kind OPERATOR(pg_catalog.=) 'd')",
+		{INT4OID}
 	},
 	[Q_QUEUE_ENTITIES] = {
 		"SELECT q.entity, pg_catalog.count(*)::int4 FROM dmshook.queue AS q"
@@ -162,13 +172,17 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"UPDATE dmshook.queue AS q SET due_at = $3 FROM (SELECT o.event FROM dmshook.queue AS o"
 		" WHERE o.webhook OPERATOR(pg_catalog.=) $1 AND o.entity OPERATOR(pg_catalog.=) $2 AND o.kind OPERATOR(pg_catalog.=) 'd'"
 		" ORDER BY o.webhook, o.entity, o.event LIMIT 1) AS head"
-		" WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.event OPERATOR(pg_catalog.=) head.event AND q.due_at IS NULL",
+		" WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.event OPERATOR(pg_catalog.=) head.event AND q.due_at IS NULL"
+		" AND NOT EXISTS (SELECT FROM dmshook.queue AS d WHERE d.webhook OPERATOR(pg_catalog.=) $1"
+		"      AND d.entity OPERATOR(pg_catalog.=) $2 AND d.kind OPERATOR(pg_catalog.=) 'd' AND d.due_at IS NOT NULL)",
 		{INT4OID, INT8OID, TIMESTAMPTZOID}
 	},
 	[Q_QUEUE_PROMOTE_ALL] = {
 		"UPDATE dmshook.queue AS q SET due_at = $2 FROM (SELECT DISTINCT ON (o.entity) o.event FROM dmshook.queue AS o"
 		" WHERE o.webhook OPERATOR(pg_catalog.=) $1 AND o.kind OPERATOR(pg_catalog.=) 'd' ORDER BY o.entity, o.event) AS head"
-		" WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.event OPERATOR(pg_catalog.=) head.event AND q.due_at IS NULL",
+		" WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.event OPERATOR(pg_catalog.=) head.event AND q.due_at IS NULL"
+		" AND NOT EXISTS (SELECT FROM dmshook.queue AS d WHERE d.webhook OPERATOR(pg_catalog.=) $1"
+		"      AND d.entity OPERATOR(pg_catalog.=) q.entity AND d.kind OPERATOR(pg_catalog.=) 'd' AND d.due_at IS NOT NULL)",
 		{INT4OID, TIMESTAMPTZOID}
 	},
 	[Q_QUEUE_RELEASE] = {
@@ -807,16 +821,27 @@ dmshook_store_queue_due(int webhook, TimestampTz from, int limit)
 	return result;
 }
 
-bool
-dmshook_store_queue_cancelled(int64 event, int webhook)
+List *
+dmshook_store_queue_cancelled(int webhook)
 {
-	Datum		values[2] = {Int64GetDatum(event), Int32GetDatum(webhook)};
-	bool		result;
+	MemoryContext context = CurrentMemoryContext;
+	Datum		value = Int32GetDatum(webhook);
+	List	   *result;
 
 	SPI_connect();
-	result = run(Q_QUEUE_CANCELLED, values, NULL, true) > 0;
+	result = queue_rows(context, webhook, run(Q_QUEUE_CANCELLED, &value, NULL, false));
 	SPI_finish();
 	return result;
+}
+
+void
+dmshook_store_queue_park(int webhook)
+{
+	Datum		value = Int32GetDatum(webhook);
+
+	SPI_connect();
+	run(Q_QUEUE_PARK, &value, NULL, false);
+	SPI_finish();
 }
 
 List *

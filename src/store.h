@@ -137,8 +137,11 @@ extern void dmshook_store_queue_remove(const DmshookQueueRow *rows, int n);
 /* The rows of a webhook that have a due time >= from, earliest first, at most limit. */
 extern List *dmshook_store_queue_due(int webhook, TimestampTz from, int limit);
 
-/* Is (event, webhook) marked as cancelled while it was in flight? */
-extern bool dmshook_store_queue_cancelled(int64 event, int webhook);
+/* Remove and return the rows that were marked as cancelled while in flight. */
+extern List *dmshook_store_queue_cancelled(int webhook);
+
+/* Ordered webhooks: all rows of an entity but the least lose their due time. */
+extern void dmshook_store_queue_park(int webhook);
 
 /* Ordered webhooks: how many rows each entity has (kind delivery), as DmshookQueueRow with attempts = count. */
 extern List *dmshook_store_queue_entities(int webhook);
