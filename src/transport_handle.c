@@ -456,7 +456,7 @@ close_socket(void *arg pg_attribute_unused(), curl_socket_t fd)
 /*
  * Connected, TLS done, the request goes out next; also on a kept connection.
  * After a change of dmshook.allowed_networks a kept one may lead where nobody
- * may go any more: it is broken here, so that curl does not use it again.
+ * may go any more: then curl closes it, and the request fails.
  */
 static int
 before_request(void *arg, char *remote, char *local pg_attribute_unused(), int remote_port pg_attribute_unused(),
@@ -471,13 +471,9 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 		(!address_of(remote, &address) ||
 		 !dmshook_guard_allows((struct sockaddr *) &address, transport_settings.allowed_networks, &why)))
 	{
-		curl_socket_t fd = CURL_SOCKET_BAD;
-
 		handle->blocked = address;
 		handle->blocked_why = why;
 		handle->tried.ss_family = AF_UNSPEC;
-		if (curl_easy_getinfo(handle->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK && fd != CURL_SOCKET_BAD)
-			shutdown(fd, SHUT_RDWR);
 		return CURL_PREREQFUNC_ABORT;
 	}
 

@@ -30,7 +30,8 @@ TransportSettings transport_settings;
 
 static void limit_connections(void);
 static void copy_settings(void);
-static char *spell_ca_path(const char *path, uint64 generation);
+static bool ca_file_changed(void);
+static void copy_ca_file(void);
 static const char *find_ca_file(void);
 static void stat_ca_file(const char *path, struct stat *result);
 
@@ -45,14 +46,8 @@ transport_settings_init(CURLM *m)
 void
 dmshook_transport_reload(void)
 {
-	struct stat now;
-	const char *file = find_ca_file();
-
-	stat_ca_file(file, &now);
 	if (strcmp(transport_settings.allowed_networks, dmshook_allowed_networks) != 0 ||
-		transport_settings.allow_http != dmshook_allow_http ||
-		strcmp(ca_file, file) != 0 ||
-		now.st_ino != ca_stat.st_ino || now.st_size != ca_stat.st_size || now.st_mtime != ca_stat.st_mtime)
+		transport_settings.allow_http != dmshook_allow_http || ca_file_changed())
 		copy_settings();
 	limit_connections();
 }
@@ -98,58 +93,69 @@ static void
 copy_settings(void)
 {
 	TransportSettings *s = &transport_settings;
-	const char *file = find_ca_file();
-	char	   *networks = strdup(dmshook_allowed_networks != NULL ? dmshook_allowed_networks : "");
-	char	   *path = spell_ca_path(file, s->generation + 1);
-	char	   *copy = strdup(file);
+	char	   *networks = strdup(dmshook_allowed_networks);
 
-	if (networks == NULL || copy == NULL || (path == NULL && file[0] != '\0'))
-	{
-		free(networks);
-		free(path);
-		free(copy);
+	if (networks == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	}
 	if (s->generation > 0 && strcmp(networks, s->allowed_networks) != 0)
 		s->recheck_until = transport_now() + INT64CONST(1000000) * (TRANSPORT_MAX_CONNECTION_LIFE + 60);
 	free(s->allowed_networks);
-	free(s->ca_path);
-	free(ca_file);
 	s->allowed_networks = networks;
-	s->ca_path = path;
 	s->allow_http = dmshook_allow_http;
+	if (ca_file_changed())
+		copy_ca_file();
 	s->generation++;
-	ca_file = copy;
-	stat_ca_file(file, &ca_stat);
+}
+
+/* Another file, or another content. */
+static bool
+ca_file_changed(void)
+{
+	const char *file = find_ca_file();
+	struct stat now;
+
+	stat_ca_file(file, &now);
+	return ca_file == NULL || strcmp(ca_file, file) != 0 ||
+		now.st_dev != ca_stat.st_dev || now.st_ino != ca_stat.st_ino || now.st_size != ca_stat.st_size ||
+		now.st_mtim.tv_sec != ca_stat.st_mtim.tv_sec || now.st_mtim.tv_nsec != ca_stat.st_mtim.tv_nsec;
 }
 
 /*
  * curl reads a file of authorities once and remembers it by its name for a day; it
  * uses a connection or a TLS session again where the name is the same. So a
  * file that has changed gets another name, a longer way to the same one:
- * "/./etc/...", "/././etc/...". NULL when there is none, or no memory.
+ * "/./etc/...", "/././etc/...".
  */
-static char *
-spell_ca_path(const char *path, uint64 generation)
+static void
+copy_ca_file(void)
 {
-	int			detours = (int) (generation % 16);
-	char	   *result;
-	char	   *p;
+	static int	changes = 0;
+	const char *file = find_ca_file();
+	int			detours = changes++ % 16;
+	char	   *copy = strdup(file);
+	char	   *path = file[0] == '\0' ? NULL : malloc(strlen(file) + (size_t) detours * 2 + 1);
 
-	if (path[0] == '\0')
-		return NULL;
-	p = result = malloc(strlen(path) + (size_t) detours * 2 + 1);
-	if (result == NULL)
-		return NULL;
-	for (int i = 0; i < detours; i++)
+	if (copy == NULL || (path == NULL && file[0] != '\0'))
 	{
-		memcpy(p, path[0] == '/' ? "/." : "./", 2);
-		p += 2;
+		free(copy);
+		free(path);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 	}
-	strcpy(p, path);
-	return result;
+	if (path != NULL)
+	{
+		for (int i = 0; i < detours; i++)
+			memcpy(path + 2 * i, file[0] == '/' ? "/." : "./", 2);
+		strcpy(path + 2 * detours, file);
+	}
+	free(transport_settings.ca_path);
+	free(ca_file);
+	transport_settings.ca_path = path;
+	ca_file = copy;
+	stat_ca_file(file, &ca_stat);
 }
 
 /* dmshook.ca_file, or where the system has its bundle; "" when there is none. */
