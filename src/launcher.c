@@ -348,17 +348,23 @@ launcher_launch(int i, Oid database, TimestampTz now)
 	return true;
 }
 
-/* Nobody tells us when a background worker becomes free: try again, ever more rarely. */
+/*
+ * Nobody tells us when a background worker becomes free (but for our own): try
+ * again, ever more rarely. Said at the second time: the postmaster may just not
+ * have noticed the end of the one before.
+ */
 static void
 launcher_no_worker(TimestampTz now)
 {
-	if (!shortage_told)
+	if (!shortage_told && shortage_pause > 0)
+	{
+		shortage_told = true;
 		ereport(LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker is free for a dmshook dispatcher"),
 				 errdetail("Events wait until one is; it is tried again."),
 				 errhint("Increase max_worker_processes: dmshook needs one for each database with the extension, and one more.")));
-	shortage_told = true;
+	}
 	shortage_pause = Min(MAX_PAUSE_S, Max(1, shortage_pause * 2));
 	shortage_until = TimestampTzPlusMilliseconds(now, shortage_pause * 1000);
 }

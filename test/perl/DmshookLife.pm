@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(life_node dispatcher wait_dispatcher wait_no_dispatcher launcher quick log_count claim);
+our @EXPORT = qw(life_node dispatcher wait_dispatcher wait_no_dispatcher launcher quick log_count wait_log claim);
 
 # A server with the library preloaded.
 sub life_node
@@ -77,6 +77,18 @@ sub log_count
 	my $log = slurp_file($node->logfile);
 	my $n = () = substr($log, $from || 0) =~ /$pattern/g;
 	return $n;
+}
+
+# Wait until the log has it, after what it had at the offset.
+sub wait_log
+{
+	my ($node, $pattern, $from) = @_;
+	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		return 1 if substr(slurp_file($node->logfile), $from) =~ $pattern;
+		usleep(100_000);
+	}
+	return 0;
 }
 
 # Say that this database may send, as dmshook.claim_database() does.

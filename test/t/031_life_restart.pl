@@ -168,14 +168,3 @@ sub switches
 	my ($n) = slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m;
 	return $n;
 }
-
-sub wait_log
-{
-	my ($n, $pattern, $from) = @_;
-	for (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
-	{
-		return 1 if substr(slurp_file($n->logfile), $from) =~ $pattern;
-		Time::HiRes::sleep(0.1);
-	}
-	return 0;
-}

@@ -143,14 +143,21 @@ $small->safe_psql('one', 'CREATE EXTENSION dmshook');
 isnt(wait_dispatcher($small, 'one'), '', 'the first one has a worker');
 $log = -s $small->logfile;
 $small->safe_psql('two', 'CREATE EXTENSION dmshook');
-$small->safe_psql('one', 'SELECT 1');
 ok($small->poll_query_until('two', "SELECT state = 'starting' FROM dmshook.dispatchers"), 'the second one has none');
 is(dispatcher($small, 'two'), '', 'and does not run');
+ok(wait_log($small, qr/no background worker is free for a dmshook dispatcher/, $log), 'the log says so');
 $begin = time;
 $small->safe_psql('one', 'DROP EXTENSION dmshook');
 isnt(wait_dispatcher($small, 'two'), '', 'it has one when a worker is free');
 cmp_ok(time - $begin, '<', 10, 'soon');
-is(log_count($small, 'no background worker is free for a dmshook dispatcher', $log), 1, 'which was said once');
+is(log_count($small, 'no background worker is free for a dmshook dispatcher', $log), 1, 'once');
+
+# databases are looked at one by one: many of them need no more workers
+$small->safe_psql('postgres', "CREATE DATABASE none$_") for 1 .. 8;
+$log = -s $small->logfile;
+$small->restart;
+isnt(wait_dispatcher($small, 'two'), '', 'found among others without the extension');
+is(log_count($small, 'no background worker is free', $log), 0, 'with the one worker that there is');
 $small->stop;
 
 done_testing();
