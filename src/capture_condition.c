@@ -66,6 +66,7 @@ typedef struct Guarded
 {
 	MemoryContext context;
 	ResourceOwner owner;
+	int			level;			/* of settings */
 } Guarded;
 
 static Node *resolve_name(ParseState *pstate, ColumnRef *ref);
@@ -252,12 +253,20 @@ guarded_begin(Guarded *guarded, Relation rel)
 	BeginInternalSubTransaction(NULL);
 	/* ending the subtransaction, either way, ends this too */
 	SetUserIdAndSecContext(rel->rd_rel->relowner, SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	/*
+	 * The owner's functions must not meet names that the writer has put into
+	 * a search_path of its own: they would run as the owner.
+	 */
+	guarded->level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	MemoryContextSwitchTo(guarded->context);
 }
 
 static void
 guarded_end(Guarded *guarded)
 {
+	AtEOXact_GUC(true, guarded->level);
 	ReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(guarded->context);
 	CurrentResourceOwner = guarded->owner;
@@ -303,15 +312,11 @@ dmshook_condition_compile(Relation rel, const char *sql, List *names, MemoryCont
 	PG_TRY();
 	{
 		NameScope	scope = {.rel = rel,.names = names,.any = false};
-		int			level = NewGUCNestLevel();
 		DmshookCondition *condition;
 		Node	   *expr;
 		MemoryContext old;
 
-		(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
 		expr = parse_condition(&scope, sql);
-		AtEOXact_GUC(true, level);
 
 		old = MemoryContextSwitchTo(context);
 		condition = palloc0(sizeof(DmshookCondition));

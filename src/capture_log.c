@@ -74,7 +74,7 @@ static struct
 }			who_cache;
 
 static void find_relations(void);
-static int64 next_id(void);
+static int64 next_id(Oid sequence);
 static void log_sequence(Relation rel, Buffer buffer, HeapTuple tuple);
 static void insert_row(Relation rel, Datum *values, bool *nulls);
 static int64 random_nonce(void);
@@ -127,14 +127,22 @@ dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
 	Datum		values[Natts_event];
 	bool		nulls[Natts_event];
 	int64		id;
+	Oid			table;
+	Oid			sequence;
 
+	/*
+	 * Copies: taking a lock reads invalidations, and one for either relation
+	 * (any VACUUM or ANALYZE of the log sends it) forgets the Oids under us.
+	 */
 	if (!OidIsValid(event_table))
 		find_relations();
-	rel = table_open(event_table, RowExclusiveLock);
+	table = event_table;
+	sequence = event_sequence;
+	rel = table_open(table, RowExclusiveLock);
 
 	/* the writer's rule: an xid, then an id, then the row */
 	(void) GetTopTransactionId();
-	id = next_id();
+	id = next_id(sequence);
 	*nonce = random_nonce();
 
 	memset(nulls, false, sizeof(nulls));
@@ -169,7 +177,7 @@ dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
  * The lock on the sequence is the top transaction's, as nextval() has it.
  */
 static int64
-next_id(void)
+next_id(Oid sequence)
 {
 	static LocalTransactionId locked_in = InvalidLocalTransactionId;
 	static Oid	locked = InvalidOid;
@@ -182,17 +190,17 @@ next_id(void)
 	int64		id;
 	bool		log;
 
-	if (locked != event_sequence || locked_in != MY_LXID)
+	if (locked != sequence || locked_in != MY_LXID)
 	{
 		ResourceOwner owner = CurrentResourceOwner;
 
 		CurrentResourceOwner = TopTransactionResourceOwner;
-		LockRelationOid(event_sequence, RowExclusiveLock);
+		LockRelationOid(sequence, RowExclusiveLock);
 		CurrentResourceOwner = owner;
-		locked = event_sequence;
+		locked = sequence;
 		locked_in = MY_LXID;
 	}
-	rel = relation_open(event_sequence, NoLock);
+	rel = relation_open(sequence, NoLock);
 	buffer = ReadBuffer(rel, 0);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	page = BufferGetPage(buffer);
@@ -345,6 +353,25 @@ append_text(StringInfo buf, const char *label, const char *text, int len)
 	dmshook_json_string(buf, text, len);
 }
 
+/* For the caller: while it logs, a condition's function may set another user, and so replace the cached one. */
+static text *
+who_copy(void)
+{
+	text	   *copy = palloc(VARSIZE(who_cache.who));
+
+	memcpy(copy, who_cache.who, VARSIZE(who_cache.who));
+	return copy;
+}
+
+/* The name of a role; one that was dropped while its session goes on must not stop it from writing. */
+static char *
+role_name(Oid role)
+{
+	char	   *name = GetUserNameFromId(role, true);
+
+	return name ? name : psprintf("%u", role);
+}
+
 text *
 dmshook_log_who(const char *name, int len)
 {
@@ -359,18 +386,18 @@ dmshook_log_who(const char *name, int len)
 	if (!from_row && who_cache.valid && who_cache.session_user == session &&
 		who_cache.outer_user == outer && same_text(who_cache.name, setting) &&
 		same_text(who_cache.application, application))
-		return who_cache.who;
+		return who_copy();
 
 	initStringInfo(&buf);
 	appendStringInfoSpaces(&buf, VARHDRSZ);
-	role = GetUserNameFromId(outer, false);
+	role = role_name(outer);
 	if (setting != NULL)
 		append_text(&buf, "name", setting, strlen(setting));
 	else if (name != NULL)
 		append_text(&buf, "name", name, len);
 	else
 	{
-		char	   *user = GetUserNameFromId(session, false);
+		char	   *user = role_name(session);
 
 		append_text(&buf, "name", user, strlen(user));
 	}
@@ -397,5 +424,5 @@ dmshook_log_who(const char *name, int len)
 	who_cache.session_user = session;
 	who_cache.outer_user = outer;
 	who_cache.valid = true;
-	return who_cache.who;
+	return who_copy();
 }

@@ -30,8 +30,7 @@ extern int64 dmshook_log_event(const DmshookNewEvent *event, int64 *nonce);
 /*
  * The "user" member of the payload. name: of the person, from the row (then
  * of length len), or NULL; the settings go before it, and the session user
- * after it. The result lives as long as the session's settings stay
- * the same, at least to the next call.
+ * after it. palloc'd.
  */
 extern text *dmshook_log_who(const char *name, int len);
 

@@ -284,6 +284,14 @@ event_argument(FunctionCallInfo fcinfo, DmshookEvent *event)
 	ReleaseTupleDesc(desc);
 	if (isnull[Anum_event_id - 1])
 		return false;
+	/* a row that never was in the table */
+	for (int i = 0; i < Natts_event; i++)
+	{
+		if (isnull[i] && i != Anum_event_tenant - 1 && i != Anum_event_old_tenant - 1 && i != Anum_event_erased_at - 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("column %d of an event is null", i + 1)));
+	}
 	dmshook_event_from_datums(values, isnull, event);
 	return true;
 }

@@ -145,13 +145,16 @@ dmshook_sql_check_auth(PG_FUNCTION_ARGS)
 Datum
 dmshook_sql_check_headers(PG_FUNCTION_ARGS)
 {
-	Jsonb	   *headers = PG_GETARG_JSONB_P(0);
+	Jsonb	   *headers;
 	char	   *line;
 	char	   *colon;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
 
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	headers = PG_GETARG_JSONB_P(0);
 	dmshook_headers_check(headers);
 	if (PG_ARGISNULL(1) || (line = dmshook_auth_header(PG_GETARG_JSONB_P(1))) == NULL)
 		PG_RETURN_VOID();
