@@ -59,6 +59,7 @@ dmshook_cache_begin(const DmshookEvent *row)
 	cached->body_len = 0;
 	cached->query = NULL;
 	cached->problem = NULL;
+	cached->too_large = false;
 	cached->chunk = NULL;
 	cached->size = 0;
 	cached->next_free = NULL;
@@ -158,16 +159,24 @@ dmshook_cache_copy(DmshookCached *cached, bool test)
 	char		too_large[128];
 	char	   *problem = NULL;
 	char	   *at;
+	int			size;
 
 	Assert(cached->row != NULL && cached->chunk == NULL);
 	reset_buffer(&body);
 	reset_buffer(&query);
-	build(cached->row, test, &body, &query, &problem);
-	if (problem == NULL && body.len > dmshook_max_body)
+	/* not even built, when the row alone is too large */
+	size = cached->row->data.len;
+	if (size <= dmshook_max_body)
+	{
+		build(cached->row, test, &body, &query, &problem);
+		size = body.len;
+	}
+	if (problem == NULL && size > dmshook_max_body)
 	{
 		snprintf(too_large, sizeof(too_large),
-				 "the body has %d bytes, more than dmshook.max_body allows", body.len);
+				 "the body has %d bytes, more than dmshook.max_body allows", size);
 		problem = too_large;
+		cached->too_large = true;
 	}
 	if (problem)
 		resetStringInfo(&body);

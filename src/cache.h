@@ -29,6 +29,7 @@ typedef struct DmshookCached
 	int			body_len;
 	char	   *query;			/* "?id=...", for methods without a body */
 	char	   *problem;		/* why there is no body */
+	bool		too_large;		/* for it would be too large */
 	char	   *chunk;			/* the copy: all of the above is in it; NULL: not copied */
 	Size		size;
 	struct DmshookCached *next_free;

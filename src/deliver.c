@@ -207,11 +207,19 @@ start(DmshookFlight *flight)
 							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
 		return true;
 	}
-	if (event->problem || (!profile->has_body && event->query == NULL))
+	if (event->problem)
 	{
-		end_without_request(flight, event->problem ? DMSHOOK_TOO_LARGE : DMSHOOK_INTERNAL_ERROR,
-							event->problem ? event->problem : "the query string was not built",
-							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body.");
+		end_without_request(flight, event->too_large ? DMSHOOK_TOO_LARGE : DMSHOOK_INTERNAL_ERROR, event->problem,
+							event->too_large ?
+							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body." :
+							"The row cannot be written as UTF-8: correct its text, or leave the column out with \"exclude\" in the watch_...() call.");
+		return true;
+	}
+	if (!profile->has_body && event->query == NULL)
+	{
+		/* it was read before the webhook's method changed; the retry reads it again */
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, "the query string was not built",
+							"Nothing is to be done: it is tried again.");
 		return true;
 	}
 

@@ -124,8 +124,11 @@ add_headers(DmshookProfile *profile, Jsonb *headers)
 		if (token == WJB_KEY)
 			name = pnstrdup(v.val.string.val, v.val.string.len);
 		else if (token == WJB_VALUE && v.type == jbvString)
-			profile->endpoint.headers[profile->endpoint.nheaders++] =
-				psprintf("%s: %.*s", name, v.val.string.len, v.val.string.val);
+		{
+			char	   *line = psprintf("%s: %.*s", name, v.val.string.len, v.val.string.val);
+
+			profile->endpoint.headers[profile->endpoint.nheaders++] = pg_server_to_any(line, strlen(line), PG_UTF8);
+		}
 	}
 }
 
@@ -159,7 +162,11 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	if (!profile->has_body)
 		dmshook_cache_want_query();
 
-	for (int i = 0; i < row->nsecrets && profile->nsigners < DMSHOOK_MAX_SIGNERS; i++)
+	if (row->nsecrets > DMSHOOK_MAX_SIGNERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("there are more than %d signing secrets", DMSHOOK_MAX_SIGNERS)));
+	for (int i = 0; i < row->nsecrets; i++)
 	{
 		const char *problem = NULL;
 		DmshookSigner *signer = dmshook_signer_create(row->secrets[i], &problem);
@@ -225,6 +232,23 @@ same_profile(const DmshookWebhookRow *a, const DmshookWebhookRow *b)
 			return false;
 	}
 	return true;
+}
+
+static void
+wipe(void *bytes, Size size)
+{
+	if (bytes)
+		explicit_bzero(bytes, size);
+}
+
+/* Secrets of a configuration that is no longer used. */
+static void
+wipe_row(DmshookWebhookRow *row)
+{
+	for (int i = 0; i < row->nsecrets; i++)
+		wipe(row->secrets[i], strlen(row->secrets[i]));
+	wipe(row->auth, row->auth ? VARSIZE(row->auth) : 0);
+	wipe(row->headers, row->headers ? VARSIZE(row->headers) : 0);
 }
 
 void
@@ -308,6 +332,8 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 				dmshook_profile_drop(before);
 			}
 		}
+		if (webhook->row)
+			wipe_row(webhook->row);
 		webhook->row = row;
 		if (start)
 			webhook->ordered = webhook->profile->options.ordered;
@@ -328,6 +354,7 @@ dmshook_roster_remove(DmshookWebhook *webhook)
 {
 	dmshook_consumer_remove(webhook->consumer);
 	dmshook_profile_drop(webhook->profile);
+	wipe_row(webhook->row);
 	hash_search(webhooks, &webhook->id, HASH_REMOVE, NULL);
 	dlist_delete(&webhook->node);
 	if (webhook->context)
