@@ -652,16 +652,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION dmshook._proven IS 'has a test or a delivery of this webhook ever succeeded?';
 
-/* An event for a test or preview that is not taken from the log. */
-CREATE FUNCTION dmshook._test_event(event_type text, nonce bigint, tenant text) RETURNS dmshook.event
+/* The event of a test that is not taken from the log, as the dispatcher makes it up (feed.c). */
+CREATE FUNCTION dmshook._test_event(event_type text) RETURNS dmshook.event
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT 0::bigint, nonce, clock_timestamp(), event_type, tenant, NULL::text,
-		coalesce(t.entity, 'webhook'), '{}'::jsonb,
-		json_build_object('name', session_user, 'role', session_user, 'application', current_setting('application_name')),
-		json_build_object('database', current_database(), 'schema', 'dmshook', 'table', 'webhook'),
-		json_build_object('entity', coalesce(t.entity, 'webhook'), 'key', '{}'::json, 'record', json_build_object('message', 'This is a test from dmshook.')),
+	SELECT 0::bigint, 0::bigint, clock_timestamp(), event_type, NULL::text, NULL::text, split_part(event_type, '.', 1), '{}'::jsonb,
+		'{"name":null,"role":null,"application":"dmshook"}'::json,
+		format('{"database":%s,"schema":null,"table":null}', to_json(current_database()))::json,
+		format('{"entity":%s,"key":{},"record":{"message":"This is a test of dmshook: nothing has happened."}}', to_json(split_part(event_type, '.', 1)))::json,
 		NULL::timestamptz
-	FROM (VALUES (1)) AS one (x) LEFT JOIN dmshook.event_type t ON t.name = event_type
 $$;
 COMMENT ON FUNCTION dmshook._test_event IS 'a made-up event, for previews of types that have none in the log';
 
@@ -719,8 +717,10 @@ DECLARE
 BEGIN
 	SELECT * INTO STRICT v FROM dmshook.webhook_version t WHERE t.id = w.version;
 	IF e.id IS NULL THEN
-		e := dmshook._test_event(event_type, 0, w.tenant);
+		e := dmshook._test_event(event_type);
 	END IF;
+	e.id := 0;			-- a test has a message id of its own
+	e.nonce := 0;
 	method := v.method;
 	headers := dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(e.id, e.nonce), event_type, now(), 1, true);
 	IF dmshook._has_body(v.method) THEN
@@ -756,7 +756,7 @@ BEGIN
 		RAISE EXCEPTION 'invalid timeout %', timeout USING ERRCODE = 'invalid_parameter_value', HINT = 'It must be from 1 ms to 1 hour.';
 	END IF;
 	e := dmshook._sample(w, event_type, key);
-	nonce := coalesce(e.nonce, ('x' || replace(gen_random_uuid()::text, '-', ''))::bit(64)::bigint);
+	nonce := ('x' || replace(gen_random_uuid()::text, '-', ''))::bit(64)::bigint;
 
 	sent := dmshook._test(w.id, coalesce(e.id, 0), nonce, event_type, ms::int);
 	CASE sent.result
