@@ -153,7 +153,8 @@ string_member(Jsonb *object, const char *name)
  * Values of options
  * ------------------------------------------------------------------------ */
 
-static void pg_attribute_noreturn()
+static void
+pg_attribute_noreturn()
 bad_option(const char *name, const char *wanted)
 {
 	ereport(ERROR,
@@ -450,7 +451,8 @@ option_names(void)
 	return buf.data;
 }
 
-static void pg_attribute_noreturn()
+static void
+pg_attribute_noreturn()
 unknown_option(const char *name)
 {
 	const char *nearest = NULL;
@@ -642,7 +644,8 @@ dmshook_headers_check(Jsonb *headers)
  * Authentication
  * ------------------------------------------------------------------------ */
 
-static void pg_attribute_noreturn()
+static void
+pg_attribute_noreturn()
 bad_auth(const char *problem, const AuthKind *kind)
 {
 	ereport(ERROR,
