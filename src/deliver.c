@@ -148,7 +148,7 @@ end_without_request(DmshookFlight *flight, DmshookOutcome outcome, const char *e
 }
 
 static void
-add_header(DmshookTransfer *transfer, const char *format,...) pg_attribute_printf(2, 3);
+			add_header(DmshookTransfer *transfer, const char *format,...) pg_attribute_printf(2, 3);
 
 static void
 add_header(DmshookTransfer *transfer, const char *format,...)
@@ -332,8 +332,8 @@ dmshook_deliver_finished(DmshookTransfer *transfer)
 	DmshookFlight *flight = transfer->owner;
 	DmshookAttempt *a = &flight->attempt;
 	Size		size = strlen(transfer->tls_version) + strlen(transfer->local_address) +
-		strlen(transfer->remote_address) + strlen(transfer->error) + strlen(transfer->hint) +
-		transfer->response_headers_len + transfer->response_body_len + 7;
+	strlen(transfer->remote_address) + strlen(transfer->error) + strlen(transfer->hint) +
+	transfer->response_headers_len + transfer->response_body_len + 7;
 	char	   *at = flight->text = MemoryContextAlloc(deliver_context, size);
 
 	a->outcome = transfer->outcome;

@@ -68,7 +68,7 @@ static struct
 	uint64		last_deliveries;
 	uint64		persisted_work; /* events and deliveries, and the reader's low, when positions were last stored */
 	int64		persisted_low;
-} loop;
+}			loop;
 
 static int64
 monotonic_us(void)

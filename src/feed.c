@@ -310,7 +310,7 @@ static void
 feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 {
 	int			limit = QUEUE_ROWS + dmshook_consumer_flying(webhook->consumer) +
-		dmshook_consumer_window(webhook->consumer);
+	dmshook_consumer_window(webhook->consumer);
 	List	   *rows = dmshook_store_queue_due(webhook->id, webhook->due_from, limit);
 	ListCell   *cell;
 

@@ -24,12 +24,16 @@
 static const char base62[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 PGDLLEXPORT Datum dmshook_sql_payload(PG_FUNCTION_ARGS);
+
 PG_FUNCTION_INFO_V1(dmshook_sql_payload);
 PGDLLEXPORT Datum dmshook_sql_query(PG_FUNCTION_ARGS);
+
 PG_FUNCTION_INFO_V1(dmshook_sql_query);
 PGDLLEXPORT Datum dmshook_sql_message_id(PG_FUNCTION_ARGS);
+
 PG_FUNCTION_INFO_V1(dmshook_sql_message_id);
 PGDLLEXPORT Datum dmshook_sql_message_sequence(PG_FUNCTION_ARGS);
+
 PG_FUNCTION_INFO_V1(dmshook_sql_message_sequence);
 
 static void

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "args.h"
 #include "cache.h"
 #include "match.h"
 #include "replay.h"
@@ -38,10 +39,10 @@ static MemoryContext replay_context = NULL;
 static void
 read_request(ReplayRequest *request, Jsonb *args)
 {
-	request->missing = dmshook_store_jsonb_bool(args, "missing");
-	request->since = dmshook_store_jsonb_time(args, "since", DT_NOBEGIN);
-	request->until = dmshook_store_jsonb_time(args, "until", DT_NOEND);
-	request->types = dmshook_store_jsonb_texts(args, "types", &request->ntypes);
+	request->missing = dmshook_arg_bool(args, "missing");
+	request->since = dmshook_arg_time(args, "since", DT_NOBEGIN);
+	request->until = dmshook_arg_time(args, "until", DT_NOEND);
+	request->types = dmshook_arg_texts(args, "types", &request->ntypes);
 }
 
 static void
@@ -79,7 +80,7 @@ static void
 replay_range(DmshookWebhook *webhook, const DmshookCommand *command, int64 *low, int64 *until)
 {
 	*until = Min(command->upto, dmshook_consumer_next(webhook->consumer));
-	*low = Min(dmshook_store_jsonb_int8(command->args, "from", 0), *until);
+	*low = Min(dmshook_arg_int8(command->args, "from", 0), *until);
 }
 
 void

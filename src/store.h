@@ -214,12 +214,6 @@ typedef struct DmshookPast
 extern DmshookPast dmshook_store_past(int webhook, int64 after, int64 upto, int64 command);
 extern const DmshookPastKey *dmshook_past_find(const DmshookPast *past, int64 event);
 
-/* Members of a command's args. */
-extern bool dmshook_store_jsonb_bool(Jsonb *object, const char *key);
-extern int64 dmshook_store_jsonb_int8(Jsonb *object, const char *key, int64 otherwise);
-extern TimestampTz dmshook_store_jsonb_time(Jsonb *object, const char *key, TimestampTz otherwise);
-extern char **dmshook_store_jsonb_texts(Jsonb *object, const char *key, int *n);
-
 /* Write place->low, or remove the row (low < 0). */
 extern void dmshook_store_place(DmshookStoredPlace *place, int64 low);
 
