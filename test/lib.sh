@@ -92,10 +92,10 @@ npm_libraries() {
 	if cmp -s "$lock" "$build/package-lock.json" && [ -d "$build/node_modules/svix" ]; then
 		return 0
 	fi
-	for try in 1 2 3; do
+	for ((try = 0; try < ${NPM_TRIES:-3}; try++)); do
 		cp "$top/test/receiver/package.json" "$lock" "$build/"
 		if (cd "$build" && npm_config_cache="$build/npm-cache" npm_config_update_notifier=false \
-			npm ci --ignore-scripts --no-audit --no-fund) >"$log" 2>&1; then
+			timeout ${NPM_PATIENCE:-120} npm ci --ignore-scripts --no-audit --no-fund) >"$log" 2>&1; then
 			rm -rf "$build/npm-cache"
 			return 0
 		fi
