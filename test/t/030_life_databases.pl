@@ -8,12 +8,16 @@ use DmshookLife;
 my $node = life_node('databases');
 my $tablespace = PostgreSQL::Test::Utils::tempdir;
 
-# An extension that requires ours, for CASCADE.
+# An extension that requires ours, for CASCADE, and one that has nothing to do with it.
 my ($sharedir) = run_command([ 'pg_config', '--sharedir' ]);
-append_to_file("$sharedir/extension/dmshook_dependent.control", "default_version = '1'\nrequires = 'dmshook'\n")
-  unless -e "$sharedir/extension/dmshook_dependent.control";
-append_to_file("$sharedir/extension/dmshook_dependent--1.sql", "CREATE FUNCTION public.dependent() RETURNS int LANGUAGE sql RETURN 1;\n")
-  unless -e "$sharedir/extension/dmshook_dependent--1.sql";
+for ([ 'dmshook_dependent', "requires = 'dmshook'\n" ], [ 'dmshook_other', '' ])
+{
+	my ($name, $more) = @$_;
+	my $base = "$sharedir/extension/$name";
+	unlink "$base.control", "$base--1.sql";
+	append_to_file("$base.control", "default_version = '1'\n$more");
+	append_to_file("$base--1.sql", "CREATE FUNCTION public.${name}() RETURNS int LANGUAGE sql RETURN 1;\n");
+}
 
 $node->start;
 ok($node->poll_query_until('template1', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'dmshook launcher'"),
@@ -40,7 +44,8 @@ $pid = dispatcher($node, 'plain');
 $node->safe_psql('plain', 'BEGIN; DROP EXTENSION dmshook; ROLLBACK');
 is(dispatcher($node, 'plain'), $pid, 'a rolled-back DROP EXTENSION leaves it');
 
-my $log = -s $node->logfile;
+$node->safe_psql('plain', 'CREATE EXTENSION dmshook_other; ALTER EXTENSION dmshook_other UPDATE; DROP EXTENSION dmshook_other');
+is(dispatcher($node, 'plain'), $pid, 'so do other extensions that come and go');
 quick($node, 'plain', 'DROP EXTENSION dmshook', 'DROP EXTENSION');
 ok(wait_no_dispatcher($node, 'plain'), 'and its dispatcher is gone');
 quick($node, 'cascade', 'DROP SCHEMA dmshook CASCADE', 'DROP SCHEMA CASCADE');
