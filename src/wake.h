@@ -97,7 +97,13 @@ typedef enum DmshookTestResult
 	DMSHOOK_TEST_TIMEOUT
 } DmshookTestResult;
 
-/* Backend: post it, wait on the latch at most timeout_ms; interruptible. */
+/*
+ * Backend: post it, wait on the latch at most timeout_ms; interruptible. A
+ * dispatcher that is just starting, or unclaimed, is waited for: it looks anew
+ * before it answers, so a test right after the first create_webhook() or
+ * claim_database() is not refused. NO_DISPATCHER also when none took the test in
+ * time, or when it ended meanwhile.
+ */
 extern DmshookTestResult dmshook_wake_test(const DmshookTest *test, int timeout_ms, int64 *attempt);
 
 /*

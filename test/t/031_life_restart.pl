@@ -48,8 +48,10 @@ $node->poll_query_until('postgres', "SELECT count(*) = 1 FROM pg_stat_activity W
   or fail 'no launcher';
 # by now it would have started a second one; the next event shows that it watches over the first
 is(dispatcher($node, 'one'), $one, 'a new launcher goes on with the dispatchers that there are');
+is($node->safe_psql('one', 'SELECT pid FROM dmshook.dispatchers'), $one, 'knowing which they are');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($one)");
 isnt(wait_dispatcher($node, 'one', $one), '', 'and watches over them');
+is(log_count($node, 'another process dispatches'), 0, 'without starting a second one');
 
 $launcher = launcher($node);
 $one = dispatcher($node, 'one');
