@@ -58,10 +58,20 @@ not_as_root() {
 	exit "$rc"
 }
 
+# One run at a time in a tree: they share what is built and staged.
+lock_tree() {
+	mkdir -p "$build"
+	exec {lock_fd}>"$build/lock"
+	flock -n "$lock_fd" && return
+	echo "waiting for another run in $top" >&2
+	flock -w 1200 "$lock_fd" || { echo "another run in $top does not end" >&2; exit 1; }
+}
+
 # Build the extension and put it beside a private copy of the server's files.
 # Sets pgbin, the staged programs' directory, and points PG_CONFIG at the staged server.
 stage_extension() {
 	local bindir pkglibdir sharedir includedir
+	lock_tree || return 1
 	bindir=$("$PG_CONFIG" --bindir) pkglibdir=$("$PG_CONFIG" --pkglibdir) sharedir=$("$PG_CONFIG" --sharedir) includedir=$("$PG_CONFIG" --includedir)
 	make -s -C "$top" -j2 WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} PG_CONFIG="$PG_CONFIG" all || return 1
 	rm -rf "$stage"
@@ -121,7 +131,7 @@ dmshook.ca_file = '$build/certs/ca.pem'
 log_line_prefix = '%m [%p] %b '
 $2
 C
-	pg_ctl -D "$dir/data" -l "$dir/server.log" -w start >"$dir/pg_ctl.log" 2>&1 </dev/null ||
+	pg_ctl -D "$dir/data" -l "$dir/server.log" -w start >"$dir/pg_ctl.log" 2>&1 </dev/null {lock_fd}>&- ||
 		{ cat "$dir/pg_ctl.log" "$dir/server.log" >&2; return 1; }
 	export PGHOST=$dir PGUSER=postgres PGDATABASE=postgres
 }
@@ -130,7 +140,7 @@ cluster_end() {
 	local pid
 	[ -d "$dir" ] || return 0
 	for pid in "${receivers[@]}"; do kill "$pid" 2>/dev/null; done
-	pg_ctl -D "$dir/data" -m fast -w stop >/dev/null 2>&1
+	pg_ctl -D "$dir/data" -m fast -w stop >/dev/null 2>&1 || kill -QUIT "$(head -1 "$dir/data/postmaster.pid")" 2>/dev/null
 	rm -rf "$dir"
 }
 
@@ -138,7 +148,7 @@ cluster_end() {
 receiver_start() {
 	local out=$dir/receiver.$RANDOM
 	: >"$out"
-	"$build/receiver" --cert "$build/certs/good.pem" --key "$build/certs/good.key" "$@" >"$out" 2>&1 </dev/null &
+	"$build/receiver" --cert "$build/certs/good.pem" --key "$build/certs/good.key" "$@" >"$out" 2>&1 </dev/null {lock_fd}>&- &
 	receiver_pid=$!
 	receivers+=("$receiver_pid")
 	poll 10 'the receiver' grep -q ^control: "$out" || return 1
