@@ -24,6 +24,7 @@ typedef struct Effect
 	DmshookWebhook *webhook;
 	bool		drop;
 	bool		cancel_all;
+	bool		keep_replays;	/* with cancel_all */
 	int64		upto;			/* cancel_all */
 	int64		event;			/* cancel; 0: not */
 	const DmshookCommand *replay;	/* to begin; NULL: none */
@@ -99,7 +100,7 @@ order_queue(DmshookWebhook *webhook)
 
 /* Ends without a request: final attempts of what was cancelled. */
 static void
-log_cancelled(DmshookWebhook *webhook, int webhook_id, List *rows)
+log_ended(DmshookWebhook *webhook, int webhook_id, List *rows, char final)
 {
 	int			n = list_length(rows);
 	DmshookAttempt *attempts = palloc0(sizeof(DmshookAttempt) * Max(n, 1));
@@ -119,7 +120,7 @@ log_cancelled(DmshookWebhook *webhook, int webhook_id, List *rows)
 		a->attempt = row->attempts;
 		a->kind = row->kind;
 		a->command = row->command;
-		a->final = 'c';
+		a->final = final;
 		a->duration_us = a->dns_us = a->connect_us = a->tls_us = a->first_byte_us = -1;
 	}
 	if (n > 0)
@@ -129,7 +130,7 @@ log_cancelled(DmshookWebhook *webhook, int webhook_id, List *rows)
 
 /* Queue rows of a webhook, all up to an event or just that one. */
 static List *
-cancel_rows(DmshookWebhook *webhook, int webhook_id, int64 upto, bool event_only)
+cancel_rows(DmshookWebhook *webhook, int webhook_id, int64 upto, bool event_only, char final)
 {
 	int64	   *picked = NULL;
 	int			npicked = 0;
@@ -142,7 +143,7 @@ cancel_rows(DmshookWebhook *webhook, int webhook_id, int64 upto, bool event_only
 		dmshook_consumer_picked(webhook->consumer, (int64_t *) picked, npicked);
 	}
 	rows = dmshook_store_queue_cancel(webhook_id, upto, event_only, picked, npicked);
-	log_cancelled(webhook, webhook_id, rows);
+	log_ended(webhook, webhook_id, rows, final);
 	if (rows != NIL && webhook && webhook->ordered)
 		dmshook_store_queue_promote_all(webhook_id, GetCurrentTimestamp(), false);
 	return rows;
@@ -159,7 +160,7 @@ run_cancel_all(DmshookWebhook *webhook, const DmshookCommand *command, Effect *e
 	effect->cancel_all = true;
 	effect->upto = drop ? PG_INT64_MAX : Min(command->upto, dmshook_store_last_value());
 	dmshook_store_skip(command->webhook, effect->upto, drop ? "dropped" : "cancelled");
-	effect->removed = cancel_rows(webhook, command->webhook, effect->upto, false);
+	effect->removed = cancel_rows(webhook, command->webhook, effect->upto, false, 'c');
 	dmshook_replays_cancel(command->webhook);
 	if (drop)
 	{
@@ -167,6 +168,19 @@ run_cancel_all(DmshookWebhook *webhook, const DmshookCommand *command, Effect *e
 
 		dmshook_store_place(&place, -1);
 	}
+}
+
+void *
+dmshook_commands_expire(DmshookWebhook *webhook, int64 upto)
+{
+	Effect	   *effect = palloc0(sizeof(Effect));
+
+	effect->webhook = webhook;
+	effect->cancel_all = effect->keep_replays = true;
+	effect->upto = upto;
+	dmshook_store_skip(webhook->id, upto, "expired");
+	effect->removed = cancel_rows(webhook, webhook->id, upto, false, 'e');
+	return effect;
 }
 
 static void
@@ -179,7 +193,7 @@ run_cancel(DmshookWebhook *webhook, const DmshookCommand *command, Effect *effec
 	if (webhook)
 		held = dmshook_consumer_held(webhook->consumer, command->event, &entry);
 	effect->event = command->event;
-	effect->removed = cancel_rows(webhook, command->webhook, command->event, true);
+	effect->removed = cancel_rows(webhook, command->webhook, command->event, true, 'c');
 	if (effect->removed != NIL || held == DMSHOOK_HELD_PICKED)
 		return;
 	if (held != DMSHOOK_HELD_NOT && entry->origin == DMSHOOK_FROM_REPLAY)
@@ -190,7 +204,7 @@ run_cancel(DmshookWebhook *webhook, const DmshookCommand *command, Effect *effec
 	else if (dmshook_store_final(command->event, command->webhook))
 		return;
 	if (dmshook_store_nonce(command->event, &row.nonce))
-		log_cancelled(webhook, command->webhook, list_make1(&row));
+		log_ended(webhook, command->webhook, list_make1(&row), 'c');
 }
 
 /* False: not now, it is in flight; the command stays undone. */
@@ -279,7 +293,7 @@ dmshook_commands_start(void)
 	{
 		List	   *cancelled = dmshook_store_queue_cancelled(webhook->id);
 
-		log_cancelled(webhook, webhook->id, cancelled);
+		log_ended(webhook, webhook->id, cancelled, 'c');
 		count_rows(webhook, order_queue(webhook));
 	}
 }
@@ -356,7 +370,7 @@ dmshook_commands_committed(List *effects)
 			count_rows(webhook, effect->entities);
 		}
 		if (effect->cancel_all)
-			dmshook_consumer_cancel_all(webhook->consumer, effect->upto, true);
+			dmshook_consumer_cancel_all(webhook->consumer, effect->upto, !effect->keep_replays);
 		if (effect->event != 0)
 			dmshook_consumer_cancel(webhook->consumer, effect->event);
 		if (effect->replay)

@@ -32,4 +32,12 @@ extern void dmshook_commands_reload(DmshookConsumers *set, List *commands);
 extern List *dmshook_commands_run(DmshookConsumers *set, List *commands);
 extern void dmshook_commands_committed(List *effects);
 
+struct DmshookWebhook;
+
+/*
+ * In the current transaction: what waits for a webhook up to an id ends as
+ * expired. Returns an element for dmshook_commands_committed().
+ */
+extern void *dmshook_commands_expire(struct DmshookWebhook *webhook, int64 upto);
+
 #endif							/* DMSHOOK_COMMAND_H */

@@ -29,6 +29,7 @@
 #include "deliver.h"
 #include "dispatch.h"
 #include "feed.h"
+#include "housekeeping.h"
 #include "launcher.h"
 #include "reader.h"
 #include "replay.h"
@@ -292,6 +293,37 @@ write_positions(List *commands, int64 now)
 	dmshook_feed_remove_dropped();
 }
 
+/* What is old goes, a batch at a time. */
+static void
+keep_house(void)
+{
+	ErrorData  *volatile error = NULL;
+
+	MemoryContextReset(loop.turn);
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(loop.turn);
+	PG_TRY();
+	{
+		dmshook_housekeeping_run(loop.set);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(loop.turn);
+	}
+	PG_CATCH();
+	{
+		error = take_error();
+	}
+	PG_END_TRY();
+	dmshook_housekeeping_end(error == NULL);
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("old events could not be removed: %s", error->message),
+				 errhint("dmshook tries it again in a minute.")));
+}
+
 /*
  * One turn: read under one snapshot, then write what is due. An error while reading
  * ends the process (memory and log may no longer agree); one while writing does not.
@@ -305,6 +337,8 @@ turn(int64 now)
 	XLogRecPtr	flush;
 
 	MemoryContextReset(loop.turn);
+	/* before the snapshot: it then sees the webhooks that tests speak of */
+	dmshook_feed_take_tests();
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -389,6 +423,8 @@ sleep_ms(int64 now)
 	TimestampTz due = dmshook_feed_next_due();
 	long		curl = dmshook_transport_timeout();
 
+	if (loop.open)
+		due = Min(due, dmshook_housekeeping_due());
 	if (loop.more || loop.feeding)
 		until = loop.last_turn + PACE_US;
 	if (loop.first_result != 0)
@@ -494,6 +530,7 @@ dmshook_dispatch(void)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 			dmshook_transport_reload();
+			dmshook_housekeeping_reload();
 		}
 
 		dmshook_transport_run(0);
@@ -508,6 +545,11 @@ dmshook_dispatch(void)
 			turn(now);
 			start_picked();
 			send_ready();
+			continue;
+		}
+		if (loop.open && dmshook_housekeeping_due() <= GetCurrentTimestamp())
+		{
+			keep_house();
 			continue;
 		}
 		sleep_until_due(now);

@@ -45,6 +45,15 @@ static List *picked = NIL;		/* DmshookEntry, in feed_context */
 static List *orphans = NIL;		/* DmshookQueueRow, in the turn's memory */
 static PendingTest *pending_tests = NULL;
 
+/* Posted tests, taken before a snapshot. */
+#define MAX_TESTS		16
+static struct
+{
+	DmshookTest test;
+	int			ticket;
+}			tickets[MAX_TESTS];
+static int	ntickets = 0;
+
 /* One look at what is done and open, for a range of ids; valid for a turn. */
 static DmshookHandled handled;
 static int64 handled_from = 0;
@@ -539,28 +548,33 @@ made_up_row(TestRow *test)
 }
 
 void
+dmshook_feed_take_tests(void)
+{
+	while (ntickets < MAX_TESTS && (tickets[ntickets].ticket = dmshook_wake_take_test(&tickets[ntickets].test)) >= 0)
+		ntickets++;
+}
+
+void
 dmshook_feed_tests(void)
 {
-	DmshookTest posted;
-	int			ticket;
-
-	while ((ticket = dmshook_wake_take_test(&posted)) >= 0)
+	while (ntickets > 0)
 	{
-		DmshookWebhook *webhook = dmshook_roster_find(posted.webhook);
-		TestRow		test = {.test = &posted};
+		const DmshookTest *posted = &tickets[--ntickets].test;
+		DmshookWebhook *webhook = dmshook_roster_find(posted->webhook);
+		TestRow		test = {.test = posted};
 		PendingTest *pending;
 
 		if (webhook == NULL || webhook->dropped)
 		{
-			dmshook_wake_answer_test(ticket, DMSHOOK_TEST_UNKNOWN_WEBHOOK, 0);
+			dmshook_wake_answer_test(tickets[ntickets].ticket, DMSHOOK_TEST_UNKNOWN_WEBHOOK, 0);
 			continue;
 		}
-		if (posted.event == 0 || !dmshook_reader_fetch(GetActiveSnapshot(), posted.event, test_row, &test))
+		if (posted->event == 0 || !dmshook_reader_fetch(GetActiveSnapshot(), posted->event, test_row, &test))
 			made_up_row(&test);
 		pending = MemoryContextAlloc(TopMemoryContext, sizeof(PendingTest));
 		pending->webhook = webhook;
 		pending->event = test.event;
-		pending->ticket = ticket;
+		pending->ticket = tickets[ntickets].ticket;
 		pending->next = pending_tests;
 		pending_tests = pending;
 	}

@@ -15,6 +15,9 @@
 /* What consumer.c asks of the dispatcher. */
 extern void dmshook_feed_calls(DmshookConsumerCalls *calls, MemoryContext context);
 
+/* Before the turn's snapshot is taken: tests that were posted. */
+extern void dmshook_feed_take_tests(void);
+
 /* All of these under the turn's active snapshot, in the turn's memory. */
 
 /* A round of the reader. True: there is more at once. */

@@ -24,6 +24,9 @@ char	   *dmshook_allowed_networks = NULL;
 char	   *dmshook_ca_file = NULL;
 int			dmshook_max_body = 1024 * 1024;
 int			dmshook_response_limit = 16 * 1024;
+int			dmshook_retention = 30 * 24 * 3600;
+int			dmshook_dead_letter_retention = 90 * 24 * 3600;
+int			dmshook_max_wait = 30 * 24 * 3600;
 
 /* Refuse a list of networks that cannot be parsed. */
 static bool
@@ -81,6 +84,18 @@ dmshook_settings_init(void)
 							"How much of a response is logged.",
 							NULL,
 							&dmshook_response_limit, 16 * 1024, 0, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.retention",
+							"How long events and attempts are kept.",
+							"What is still to be delivered is never removed.",
+							&dmshook_retention, 30 * 24 * 3600, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.dead_letter_retention",
+							"How long deliveries that were given up are kept, with their events.",
+							NULL,
+							&dmshook_dead_letter_retention, 90 * 24 * 3600, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.max_wait",
+							"How long a delivery may wait; then it is final as expired, with an alert.",
+							"For webhooks that were paused and forgotten: what waits for them must not fill the disk.",
+							&dmshook_max_wait, 30 * 24 * 3600, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("dmshook");
 }

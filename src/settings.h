@@ -16,6 +16,9 @@ extern char *dmshook_allowed_networks;
 extern char *dmshook_ca_file;
 extern int	dmshook_max_body;	/* bytes */
 extern int	dmshook_response_limit; /* bytes */
+extern int	dmshook_retention;	/* seconds; so the next two */
+extern int	dmshook_dead_letter_retention;
+extern int	dmshook_max_wait;
 
 /* Define them all. Once, from _PG_init(). */
 extern void dmshook_settings_init(void);

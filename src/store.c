@@ -405,3 +405,41 @@ dmshook_store_alert(int webhook, const char *kind, const char *detail)
 	dmshook_store_run(Q_ALERT, values, nulls, false);
 	SPI_finish();
 }
+
+int64
+dmshook_store_last_older(int64 after, TimestampTz than, int rows)
+{
+	Datum		values[3] = {Int64GetDatum(after), TimestampTzGetDatum(than), Int32GetDatum(rows)};
+	int64		result;
+
+	SPI_connect();
+	dmshook_store_run(Q_LAST_OLDER, values, NULL, true);
+	result = dmshook_store_column_int8(0, 1, 0);
+	SPI_finish();
+	return result;
+}
+
+int
+dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than, int rows, TimestampTz *oldest)
+{
+	Datum		values[4] = {Int64GetDatum(*cursor), TimestampTzGetDatum(than), TimestampTzGetDatum(dead_than), Int32GetDatum(rows)};
+	Datum		time = TimestampTzGetDatum(than);
+	bool		isnull;
+	Datum		stayed;
+	int			seen;
+
+	SPI_connect();
+	dmshook_store_run(Q_REMOVE_OLD, values, NULL, false);
+	seen = (int) dmshook_store_column_int8(0, 1, 0);
+	*cursor = dmshook_store_column_int8(0, 2, *cursor);
+	stayed = dmshook_store_column(0, 3, &isnull);
+	*oldest = isnull ? DT_NOEND : DatumGetTimestampTz(stayed);
+	if (seen < rows)
+	{
+		/* the end of a pass */
+		dmshook_store_run(Q_REMOVE_TESTS, &time, NULL, false);
+		dmshook_store_run(Q_REMOVE_COMMANDS, &time, NULL, false);
+	}
+	SPI_finish();
+	return seen;
+}

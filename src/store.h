@@ -214,6 +214,19 @@ typedef struct DmshookPast
 extern DmshookPast dmshook_store_past(int webhook, int64 after, int64 upto, int64 command);
 extern const DmshookPastKey *dmshook_past_find(const DmshookPast *past, int64 event);
 
+/*
+ * Retention. Among the next `rows` events above an id: the last that is older than a
+ * time; 0: none.
+ */
+extern int64 dmshook_store_last_older(int64 after, TimestampTz than, int rows);
+
+/*
+ * Look at the next `rows` events above *cursor, below all stored places: remove those that are
+ * older than the one time (dead letters: the other) with their attempts; also commands long
+ * done. Returns how many were looked at; *cursor is the last of them, *oldest the time of the first that stayed.
+ */
+extern int	dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than, int rows, TimestampTz *oldest);
+
 /* Write place->low, or remove the row (low < 0). */
 extern void dmshook_store_place(DmshookStoredPlace *place, int64 low);
 

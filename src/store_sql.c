@@ -240,6 +240,31 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" last_error = coalesce(($8)[1], t.last_error), last_hint = coalesce(($8)[2], t.last_hint) RETURNING t.ctid",
 		{INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID}
 	},
+	[Q_LAST_OLDER] = {
+		"SELECT pg_catalog.max(x.id) FROM (SELECT e.id, e.at FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.>) $1"
+		" ORDER BY e.id LIMIT $3) AS x WHERE x.at OPERATOR(pg_catalog.<) $2", {INT8OID, TIMESTAMPTZOID, INT4OID}
+	},
+	[Q_REMOVE_OLD] = {
+		"WITH bound AS (SELECT pg_catalog.min(p.low) AS low FROM dmshook.position AS p),"
+		" seen AS MATERIALIZED (SELECT e.id, e.at FROM dmshook.event AS e"
+		"  WHERE e.id OPERATOR(pg_catalog.>) $1 AND e.id OPERATOR(pg_catalog.<=) (SELECT b.low FROM bound AS b) ORDER BY e.id LIMIT $4),"
+		" old AS MATERIALIZED (SELECT s.id FROM seen AS s WHERE s.at OPERATOR(pg_catalog.<) $2"
+		"  AND NOT EXISTS (SELECT FROM dmshook.queue AS q WHERE q.event OPERATOR(pg_catalog.=) s.id)"
+		"  AND NOT EXISTS (SELECT FROM dmshook.attempt AS a WHERE a.event OPERATOR(pg_catalog.=) s.id"
+		"   AND a.at OPERATOR(pg_catalog.>=) CASE WHEN a.final OPERATOR(pg_catalog.=) 'x' THEN $3 ELSE $2 END)),"
+		" events AS (DELETE FROM dmshook.event AS e USING old AS o WHERE e.id OPERATOR(pg_catalog.=) o.id RETURNING e.id),"
+		" attempts AS (DELETE FROM dmshook.attempt AS a USING old AS o WHERE a.event OPERATOR(pg_catalog.=) o.id)"
+		" SELECT pg_catalog.count(*), pg_catalog.max(s.id), pg_catalog.min(s.at) FILTER (WHERE o.id IS NULL)"
+		" FROM seen AS s LEFT JOIN old AS o ON o.id OPERATOR(pg_catalog.=) s.id",
+		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[Q_REMOVE_TESTS] = {
+		"DELETE FROM dmshook.attempt AS a WHERE a.event OPERATOR(pg_catalog.=) 0 AND a.at OPERATOR(pg_catalog.<) $1", {TIMESTAMPTZOID}
+	},
+	[Q_REMOVE_COMMANDS] = {
+		"DELETE FROM dmshook.command AS c WHERE c.done_at OPERATOR(pg_catalog.<) $1"
+		" AND NOT EXISTS (SELECT FROM dmshook.position AS p WHERE p.command OPERATOR(pg_catalog.=) c.id)", {TIMESTAMPTZOID}
+	},
 	[Q_ALERT] = {
 		"INSERT INTO dmshook.alert (webhook, kind, detail) VALUES ($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}
 	},

@@ -1,0 +1,112 @@
+/*
+ * housekeeping.c - what is old enough goes: waiting deliveries expire, events and
+ * attempts are removed.
+ *
+ * Runs in the dispatcher, in a transaction of its own, a batch at a time between
+ * turns, and sleeps until the oldest event comes of age. An event is removed when it
+ * is older than dmshook.retention, every webhook and replay has gone past it as stored, nothing of it is
+ * queued, and its attempts are as old; a dead letter stays for
+ * dmshook.dead_letter_retention. Never anything that is still to be delivered; that ends
+ * first, as expired, after dmshook.max_wait. Rows are deleted, no table is
+ * truncated, dropped or detached: the DMS writes there.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "command.h"
+#include "housekeeping.h"
+#include "roster.h"
+#include "settings.h"
+#include "store.h"
+
+#define BATCH_ROWS		2000	/* events looked at in a batch */
+#define EXPIRE_ROWS		10000	/* events of a webhook's backlog that expire at once */
+#define WORKING_MS		20		/* pause between batches while there is work */
+#define IDLE_MS			(60 * 60 * 1000)	/* longest time between two looks */
+
+static TimestampTz next_look = DT_NOBEGIN;
+static int64 cursor = 0;		/* events up to here have been looked at in this pass */
+static List *effects = NIL;
+
+/* Seconds ago. */
+static TimestampTz
+ago(TimestampTz now, int seconds)
+{
+	return now - (int64) seconds * USECS_PER_SEC;
+}
+
+TimestampTz
+dmshook_housekeeping_due(void)
+{
+	return next_look;
+}
+
+void
+dmshook_housekeeping_reload(void)
+{
+	next_look = DT_NOBEGIN;
+}
+
+/* What has waited for longer than max_wait ends. True: there may be more. */
+static bool
+expire(DmshookWebhook *webhook, TimestampTz now)
+{
+	int64		low = dmshook_consumer_low(webhook->consumer);
+	int64		upto = dmshook_store_last_older(low, ago(now, dmshook_max_wait), EXPIRE_ROWS);
+	char		detail[128];
+
+	if (upto <= low)
+		return false;
+	effects = lappend(effects, dmshook_commands_expire(webhook, upto));
+	if (dmshook_consumer_live(webhook->consumer) && dmshook_consumer_waiting(webhook->consumer, upto) == 0)
+		return true;
+	snprintf(detail, sizeof(detail), "{\"upto\": " INT64_FORMAT "}", upto);
+	dmshook_store_alert(webhook->id, "expired", detail);
+	return true;
+}
+
+void
+dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz oldest = DT_NOEND;
+	DmshookWebhook *webhook = NULL;
+	bool		more = false;
+	int			seen;
+
+	effects = NIL;
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (!webhook->dropped)
+			more |= expire(webhook, now);
+	}
+
+	seen = dmshook_store_remove_old(&cursor, ago(now, dmshook_retention),
+									ago(now, dmshook_dead_letter_retention), BATCH_ROWS, &oldest);
+	if (seen == BATCH_ROWS)
+		more = true;
+	else
+		cursor = 0;				/* from the beginning again, the next time */
+
+	if (more)
+		next_look = now + WORKING_MS * INT64CONST(1000);
+	else
+	{
+		TimestampTz comes_of_age = TIMESTAMP_NOT_FINITE(oldest) ? DT_NOEND :
+			oldest + (int64) Min(dmshook_retention, dmshook_max_wait) * USECS_PER_SEC;
+
+		next_look = Min(Max(comes_of_age, now + USECS_PER_SEC), now + IDLE_MS * INT64CONST(1000));
+	}
+}
+
+void
+dmshook_housekeeping_end(bool committed)
+{
+	if (committed)
+		dmshook_commands_committed(effects);
+	else
+		next_look = GetCurrentTimestamp() + 60 * USECS_PER_SEC;
+	effects = NIL;
+}
