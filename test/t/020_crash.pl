@@ -1,0 +1,235 @@
+# kill -9 under load, of the server and of the dispatcher: what was committed arrives, what was not never does.
+use strict;
+use warnings;
+
+use DmshookLoad;
+use DmshookTest;
+use IPC::Run;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time sleep);
+
+my $server = DmshookTest->new('crash', restart_after_crash => 1, conf => <<'CONF');
+max_prepared_transactions = 50
+autovacuum = off
+checkpoint_timeout = 30s
+wal_writer_delay = 1000ms
+CONF
+my $receiver = DmshookTest::Receiver->new;
+$server->sql(<<'SQL');
+CREATE TABLE vehicle (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, status text NOT NULL, price int);
+CREATE TABLE customer (id int PRIMARY KEY, name text);
+INSERT INTO customer SELECT g, 'nobody' FROM generate_series(1, 1000) g;
+SELECT dmshook.watch_vehicle('vehicle');
+SELECT dmshook.watch_customer('customer');
+SQL
+my @paths = ('/ok/plain', '/fail/1/500/retried');
+$server->sql(sprintf q{SELECT dmshook.create_webhook('plain', '%s', '{*}', enabled => true)}, $receiver->url($paths[0]));
+$server->sql(sprintf q{SELECT dmshook.create_webhook('retried', '%s', '{vehicle.*}', enabled => true,
+	options => '{"backoff": {"intervals": ["300ms"]}, "max_attempts": 50}')}, $receiver->url($paths[1]));
+
+# What a writer does: each of these ends in its own way, or by the crash. Only the first kind prepares: that flushes WAL.
+my @scripts = map { "$PostgreSQL::Test::Utils::tmp_check/crash_$_.sql" } qw(waits hurries);
+for my $script (@scripts)
+{
+	append_to_file($script, <<'SQL' . ($script =~ /waits/ ? <<'PREPARED' : '') . <<'SQL');
+\set way random(1, 10)
+\set customer random(1, 1000)
+\set price random(1, 1000000000)
+BEGIN;
+INSERT INTO vehicle (status, price) VALUES ('In stock', :price) RETURNING id AS id \gset
+SAVEPOINT s;
+UPDATE vehicle SET status = 'sold' WHERE id = :id;
+\if :way <= 3
+ROLLBACK TO s;
+\else
+RELEASE s;
+\endif
+UPDATE customer SET name = 'name ' || :price WHERE id = :customer;
+\if :way = 1 or :way = 4
+ROLLBACK;
+\elif :way = 7
+\sleep 100 ms
+COMMIT;
+SQL
+\elif :way = 5
+PREPARE TRANSACTION ':price';
+\sleep 20 ms
+COMMIT PREPARED ':price';
+\elif :way = 6
+PREPARE TRANSACTION ':price';
+ROLLBACK PREPARED ':price';
+PREPARED
+\else
+COMMIT;
+\endif
+SQL
+}
+
+# Writers for as long as the server lives. In some lives there are only such as do not wait for their commits:
+# nobody but the dispatcher flushes WAL then.
+my @writers;
+sub start_writers
+{
+	my ($commit) = @_;
+	local $ENV{PGOPTIONS} = "-c synchronous_commit=$commit";
+	push @writers, IPC::Run::start(
+		[ 'pgbench', '-n', '-M', 'simple', '-f', $scripts[ $commit eq 'off' ], '-c', 4, '-R', 200, '-T', 600,
+			'-h', $server->node->host, '-p', $server->node->port, 'postgres' ],
+		'<', \undef, '>', '/dev/null', '2>', "$PostgreSQL::Test::Utils::tmp_check/pgbench.log");
+}
+
+sub end_writers
+{
+	$_->kill_kill(grace => 5) for @writers;
+	@writers = ();
+}
+
+# Until so many more requests were answered.
+sub wait_more
+{
+	my ($n) = @_;
+	my $stop = ($receiver->stats->{'status.200'} // 0) + $n;
+	poll_until(sub { ($receiver->stats->{'status.200'} // 0) >= $stop }, "$n more requests");
+}
+
+# All at once, as when the power goes: none of the children may write on.
+sub kill_server
+{
+	my ($pid) = split /\n/, slurp_file($server->node->data_dir . '/postmaster.pid');
+	my @children = grep { state_of($_) =~ /^\S $pid / } map { m{(\d+)} } glob '/proc/[0-9]*';
+	kill 'STOP', $pid, @children;
+	kill 'KILL', $pid, @children;
+	$server->node->{_pid} = undef;
+	poll_until(sub { !grep { state_of($_) =~ /^[^ZX]/ } $pid, @children }, 'the processes are gone');
+	# one that nobody has reaped yet would be taken for a server that lives
+	unlink $server->node->data_dir . '/postmaster.pid', $server->node->host . '/.s.PGSQL.' . $server->node->port . '.lock';
+}
+
+# State, parent and so on of a process, from /proc; '' when it is gone.
+sub state_of
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/stat" or return '';
+	return (readline($f) // '') =~ /.*\) (.*)/ ? $1 : '';
+}
+
+# What a crash left prepared ends in one of two ways, or stays for another life.
+sub end_prepared
+{
+	my ($all) = @_;
+	for my $gid (split /\n/, $server->sql('SELECT gid FROM pg_prepared_xacts ORDER BY gid'))
+	{
+		my $way = $gid % 3;
+		next if $way == 2 && !$all;
+		$server->sql(($way == 0 ? 'ROLLBACK' : 'COMMIT') . " PREPARED '$gid'");
+	}
+}
+
+# ---- crashes ----
+
+my @lives = (0);				# when each began
+my @ends;						# and the one before ended
+my $prepared = 0;
+my $begin = time;
+for my $life ([qw(server on off)], [qw(dispatcher off)], [qw(server off)], [qw(server on)], [qw(dispatcher on off)], [qw(server off)], [qw(server off)])
+{
+	my ($kill, @commit) = @$life;
+	start_writers($_) for @commit;
+	wait_more(300);
+	note(sprintf '%.1f s: kill -9 of the %s', time - $begin, $kill);
+	if ($kill eq 'server')
+	{
+		kill_server();
+		push @ends, time;
+		end_writers();
+		push @lives, time;
+		$server->node->start;
+	}
+	else
+	{
+		my $pid = dispatcher_pid($server);
+		my $size = $server->log_size;
+		push @ends, time;
+		kill 'KILL', $pid;
+		$server->wait_log(qr/all server processes terminated; reinitializing/, $size);
+		push @lives, time;
+		end_writers();
+		# the others exit in their own time
+		$server->wait_sql('SELECT true');
+	}
+	$prepared += $server->sql('SELECT count(*) FROM pg_prepared_xacts');
+	end_prepared();
+	note(sprintf '%.1f s: up again', time - $begin);
+}
+note("$prepared prepared transactions were met again");
+
+# a last life: writers come and go, nothing crashes
+start_writers('on');
+wait_more(200);
+note(sprintf '%.1f s: the last life', time - $begin);
+end_writers();
+$server->wait_sql(q{SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'pgbench'});
+end_prepared('all');
+
+# ---- what is true now ----
+
+$server->wait_sql(<<'SQL');
+SELECT (SELECT count(*) FROM dmshook.attempt WHERE webhook = 1 AND final = 'd') >= (SELECT count(*) FROM dmshook.event)
+	AND (SELECT count(*) FROM dmshook.attempt WHERE webhook = 2 AND final = 'd') >= (SELECT count(*) FROM dmshook.event WHERE entity = 'vehicle')
+	AND NOT EXISTS (SELECT FROM dmshook.queue)
+SQL
+$server->wait_sql('SELECT low = (SELECT max(id) FROM dmshook.event) FROM dmshook.position WHERE webhook = 0 AND command = 0');
+
+my %events = map { split /\|/ } split /\n/, $server->sql('SELECT message_id, entity FROM dmshook.events');
+is($server->sql(<<'SQL'), $server->sql('SELECT count(*) FROM vehicle'), 'an event for each row that is there, and no other');
+SELECT count(DISTINCT v.id) FROM dmshook.event e LEFT JOIN vehicle v ON e.key = jsonb_build_object('id', v.id) WHERE e.type = 'vehicle.added'
+SQL
+is($server->sql(q{SELECT count(*) FROM vehicle WHERE status = 'sold'}),
+	$server->sql(q{SELECT count(*) FROM dmshook.event WHERE type = 'vehicle.sold'}), 'sold ones too');
+cmp_ok(scalar keys %events, '>', 2000, keys(%events) . ' events were committed');
+
+for my $w (0, 1)
+{
+	my $name = $paths[$w];
+	my @all = grep { $_->{path} eq $paths[$w] } received($receiver);
+	my @got = grep { $_->{status} == 200 } @all;
+	my %wanted = map { $_ => 1 } grep { $w == 0 || $events{$_} eq 'vehicle' } keys %events;
+	my %seen = map { $_->{id} => 1 } @got;
+	my @missing = grep { !$seen{$_} } keys %wanted;
+	my @extra = grep { !$wanted{$_} } map { $_->{id} } @all;
+
+	is(scalar @missing, 0, "$name: nothing that was committed is missing") or diag(join ' ', @missing[ 0 .. ($#missing > 9 ? 9 : $#missing) ]);
+	is(scalar @extra, 0, "$name: nothing was received that is not committed") or diag(join ' ', @extra[ 0 .. ($#extra > 9 ? 9 : $#extra) ]);
+
+	# repeats: in another life only, and only of what had ended shortly before the crash (or was under way)
+	my (%last, %in_life);
+	my ($repeats, $in_life, $old, $life) = (0, 0, 0, 0);
+	for my $request (sort { $a->{at} <=> $b->{at} } @got)
+	{
+		my $id = $request->{id};
+
+		while ($life < $#lives && $request->{at} >= $lives[ $life + 1 ])
+		{
+			$life++;
+			%in_life = ();
+		}
+		$in_life++ if $in_life{$id}++;
+		if (defined $last{$id})
+		{
+			$repeats++;
+			$old++ if $request->{at} >= $lives[$life] && $ends[ $life - 1 ] - $last{$id} > 4;
+		}
+		$last{$id} = $request->{at};
+	}
+	is($in_life, 0, "$name: no success twice within a life");
+	is($old, 0, "... what is repeated after a crash had been sent shortly before it");
+	cmp_ok($repeats, '<=', @ends * 1000, "... and is not much ($repeats)");
+}
+is($server->sql('SELECT webhook, state, count(*) FROM dmshook.deliveries GROUP BY 1, 2 ORDER BY 1, 2'),
+	sprintf("plain|delivered|%d\nretried|delivered|%d", scalar keys %events, scalar grep { $_ eq 'vehicle' } values %events), 'each delivery is delivered');
+is($server->sql('SELECT count(*) FROM dmshook.queue'), 0, 'the queue is empty');
+is($server->sql('SELECT count(*) FROM dmshook.position'), 1, 'one position is left');
+unlike(slurp_file($server->node->logfile), qr/PANIC|could not be logged|dmshook dispatcher of database "postgres" failed/, 'no dispatcher failed by itself');
+$receiver->stop;
+done_testing();
