@@ -63,8 +63,9 @@ typedef struct DmshookPolicyState
 	int			flying;			/* taken, and not ended */
 	int			excused;		/* of the failures in a row: broken connections during the hold */
 	bool		probing;		/* one of them is the probe */
-	bool		told_failing;	/* "failing" was told, "recovered" not yet */
-	bool		owes_recovered; /* likewise, from before a reset, or held back by a notice's own delivery */
+	bool		told_failing;	/* of this streak "failing" was told */
+	int64_t		owed_since;		/* "failing" was told, "recovered" not yet: it failed since; 0: nothing is owed */
+	int64_t		begun_at;		/* last reset: requests started before it say nothing about the webhook */
 	int			ndeliveries;	/* distinct ones among the failures in a row */
 	int64_t		delivery[DMSHOOK_BREAKER_DELIVERIES];
 	int64_t		closed_at;		/* when the circuit was last closed by a success */
@@ -142,7 +143,8 @@ extern void dmshook_policy_load(DmshookPolicyState *state, const DmshookPolicySt
 /*
  * May requests go now? PASS...: *room says how many, at least 1 (the next
  * gate after a take may say less). WAIT...: *room is 0, *next when to ask
- * again; DMSHOOK_NEVER: only after a result or a change. room and next may be NULL.
+ * again; DMSHOOK_NEVER: only after a result or a change. room and next may be
+ * NULL. It only looks, but for what a clock that was set back, or an option, has made impossible.
  */
 extern DmshookGate dmshook_policy_gate(const DmshookPolicy *policy, DmshookPolicyState *state,
 									   int64_t now, int *room, int64_t *next);
@@ -150,15 +152,15 @@ extern DmshookGate dmshook_policy_gate(const DmshookPolicy *policy, DmshookPolic
 /* Take leave for one request; false: not now. *probe goes into its DmshookEnd. */
 extern bool dmshook_policy_take(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now, bool *probe);
 
-/* It was not made (no connection free, cancelled), or its end is not to be known: give the leave back. */
+/* It was not made (no connection free, cancelled): give the leave back. */
 extern void dmshook_policy_untake(const DmshookPolicy *policy, DmshookPolicyState *state, bool probe);
 
 /* It ended (not: a test). The state changes at once; the verdict is to be carried out. */
 extern void dmshook_policy_end(const DmshookPolicy *policy, const DmshookPlan *plan, DmshookPolicyState *state,
 							   int64_t now, const DmshookEnd *end, DmshookVerdict *verdict);
 
-/* Enabled again, or a new url: closed, at full pace, nothing failed. What flies ends as usual. */
-extern void dmshook_policy_reset(DmshookPolicyState *state);
+/* Enabled again, or a new url: closed, at full pace, nothing failed. What flies decides about its delivery only. */
+extern void dmshook_policy_reset(DmshookPolicyState *state, int64_t now);
 
 /* Resumed after a pause, or a test succeeded: a probe may go now, and disable_after begins anew. */
 extern void dmshook_policy_nudge(DmshookPolicyState *state, int64_t now);

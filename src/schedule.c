@@ -16,6 +16,10 @@
 /* No delay is longer than this, whatever a plan says (jitter included). */
 #define LONGEST_DELAY	(INT64_C(365) * 24 * 3600 * 1000)
 
+/* Retry-After is honoured so far. */
+#define LONGEST_ASKED	(INT64_C(24) * 3600 * 1000)
+
+static double lengthened(double delay, double jitter, double random);
 static bool status_code_parse(const char **p, uint16_t *code);
 static int64_t plan_base_delay(const DmshookPlan *plan, int attempts);
 
@@ -50,19 +54,33 @@ int64_t
 dmshook_plan_delay(const DmshookPlan *plan, int attempts, double random)
 {
 	double		delay;
-	double		jitter = plan->jitter;
 
 	if (attempts < 1)
 		attempts = 1;
 	if (attempts >= plan->max_attempts)
 		return -1;
 
-	delay = (double) plan_base_delay(plan, attempts);
-	if (jitter > 0 && random >= 0 && random < 1)
-		delay += delay * (jitter < 1 ? jitter : 1) * (random < 0.5 ? 1 - 2 * random : 2 * random - 1);
+	delay = lengthened((double) plan_base_delay(plan, attempts), plan->jitter, random);
 	if (delay >= (double) LONGEST_DELAY)
 		return LONGEST_DELAY;
 	return (int64_t) delay;
+}
+
+/*
+ * A thousand deliveries that were all told "in a minute" come back spread, as
+ * those do that were told nothing.
+ */
+int64_t
+dmshook_plan_delay_asked(const DmshookPlan *plan, int attempts, double random, int64_t asked)
+{
+	int64_t		delay = dmshook_plan_delay(plan, attempts, random);
+	double		spread;
+
+	if (delay < 0 || asked <= 0)
+		return delay;
+	spread = lengthened((double) asked, plan->jitter, random);
+	asked = spread >= (double) LONGEST_ASKED ? LONGEST_ASKED : (int64_t) spread;
+	return asked > delay ? asked : delay;
 }
 
 /*
@@ -182,6 +200,15 @@ dmshook_outcome_name(DmshookOutcome outcome)
 			return "internal_error";
 	}
 	return NULL;
+}
+
+/* A delay with jitter, which only ever lengthens it. */
+static double
+lengthened(double delay, double jitter, double random)
+{
+	if (jitter > 0 && random >= 0 && random < 1)
+		delay += delay * (jitter < 1 ? jitter : 1) * (random < 0.5 ? 1 - 2 * random : 2 * random - 1);
+	return delay;
 }
 
 /* Three digits, 100 to 599; *p is moved past them only when they are that. */

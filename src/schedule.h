@@ -64,6 +64,13 @@ extern void dmshook_plan_default(DmshookPlan *plan);
 extern int64_t dmshook_plan_delay(const DmshookPlan *plan, int attempts, double random);
 
 /*
+ * Likewise where the response said Retry-After: asked ms (-1: it did not). Not
+ * before that, by the same jitter, and not beyond 24 h for its sake; but never
+ * earlier than the plan.
+ */
+extern int64_t dmshook_plan_delay_asked(const DmshookPlan *plan, int attempts, double random, int64_t asked);
+
+/*
  * Is a failure with this outcome and status to be tried again at all? Yes, but for a
  * status in no_retry (with http_error and redirect); max_attempts is
  * dmshook_plan_delay()'s matter. False for DMSHOOK_OK.
