@@ -17,3 +17,12 @@ COMMENT ON FUNCTION dmshook._payload IS 'request body of an event, byte for byte
 CREATE FUNCTION dmshook._query(event dmshook.event, test boolean, has_query boolean) RETURNS text
 	AS 'MODULE_PATHNAME', 'dmshook_sql_query' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._query IS 'query string of an event, for methods without a body';
+
+/* As transport_handle.c puts them together: a URL may bring its own ? or &. */
+CREATE FUNCTION dmshook._url_with_query(url text, event dmshook.event, test boolean) RETURNS text
+	LANGUAGE sql STABLE PARALLEL SAFE
+	RETURN pg_catalog.concat(url, CASE
+		WHEN pg_catalog.strpos(url, '?') OPERATOR(pg_catalog.=) 0 THEN dmshook._query(event, test, false)
+		WHEN pg_catalog."right"(url, 1) OPERATOR(pg_catalog.=) ANY (ARRAY['?'::text, '&']) THEN pg_catalog.substr(dmshook._query(event, test, true), 2)
+		ELSE dmshook._query(event, test, true) END);
+COMMENT ON FUNCTION dmshook._url_with_query IS 'where a request without a body goes';

@@ -134,7 +134,7 @@ CREATE FUNCTION dmshook._check_name(webhook_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF coalesce(webhook_name, '') = '' OR length(webhook_name) > 100 OR webhook_name <> btrim(webhook_name)
-		OR webhook_name COLLATE "C" ~ '[[:cntrl:]]' THEN
+		OR webhook_name COLLATE "C" ~ '[\x01-\x1f\x7f]' THEN	-- [:cntrl:] takes quotes of WIN1252 for control characters
 		RAISE EXCEPTION 'invalid name of a webhook' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'A name has 1 to 100 characters, no control characters, and no space at its begin or end.';
 	END IF;
@@ -727,7 +727,7 @@ BEGIN
 		url := v.url;
 		body := dmshook._payload(e, true);
 	ELSE
-		url := v.url || dmshook._query(e, true, position('?' IN v.url) > 0);
+		url := dmshook._url_with_query(v.url, e, true);
 	END IF;
 END
 $$;

@@ -195,7 +195,7 @@ CREATE VIEW dmshook.attempts AS
 			WHEN 's' THEN 'tls_error' WHEN 'b' THEN 'blocked_address' WHEN 'r' THEN 'redirect' WHEN 'l' THEN 'too_large'
 			WHEN 'p' THEN 'protocol_error' WHEN 'i' THEN 'internal_error' END AS outcome,
 		a.status::int AS status, a.at, v.method,
-		CASE WHEN v.method IN ('GET', 'DELETE') THEN v.url || coalesce(dmshook._query(e, a.kind = 't', position('?' IN v.url) > 0), '') ELSE v.url END AS url,
+		CASE WHEN v.method IN ('GET', 'DELETE') THEN dmshook._url_with_query(v.url, e, a.kind = 't') ELSE v.url END AS url,
 		round(a.duration_us / 1000.0, 3) AS duration_ms, round(a.dns_us / 1000.0, 3) AS dns_ms, round(a.connect_us / 1000.0, 3) AS connect_ms,
 		round(a.tls_us / 1000.0, 3) AS tls_ms, round(a.first_byte_us / 1000.0, 3) AS first_byte_ms,
 		a.local_address, a.remote_address,
