@@ -73,7 +73,7 @@ dmshook_cache_end(DmshookCached *cached)
 	dmshook_cache_drop(cached);
 }
 
-/* Build body and query; an error is kept as a sentence. */
+/* Build body (NULL: not wanted) and query; an error is kept as a sentence. */
 static void
 build(const DmshookEvent *row, bool test, StringInfo body, StringInfo query, char **problem)
 {
@@ -83,7 +83,8 @@ build(const DmshookEvent *row, bool test, StringInfo body, StringInfo query, cha
 	if (GetDatabaseEncoding() == PG_UTF8)
 	{
 		/* nothing is converted, so nothing can fail */
-		dmshook_payload_append(body, row, test);
+		if (body)
+			dmshook_payload_append(body, row, test);
 		if (query_wanted || test)
 			dmshook_payload_query(query, row, test, false);
 		return;
@@ -93,7 +94,8 @@ build(const DmshookEvent *row, bool test, StringInfo body, StringInfo query, cha
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		dmshook_payload_append(body, row, test);
+		if (body)
+			dmshook_payload_append(body, row, test);
 		if (query_wanted || test)
 			dmshook_payload_query(query, row, test, false);
 		ReleaseCurrentSubTransaction();
@@ -159,18 +161,15 @@ dmshook_cache_copy(DmshookCached *cached, bool test)
 	char		too_large[128];
 	char	   *problem = NULL;
 	char	   *at;
+	bool		fits = cached->row->data.len <= dmshook_max_body;
 	int			size;
 
 	Assert(cached->row != NULL && cached->chunk == NULL);
 	reset_buffer(&body);
 	reset_buffer(&query);
-	/* not even built, when the row alone is too large */
-	size = cached->row->data.len;
-	if (size <= dmshook_max_body)
-	{
-		build(cached->row, test, &body, &query, &problem);
-		size = body.len;
-	}
+	/* the body is not even built when the row alone is too large; a query string has the key only */
+	build(cached->row, test, fits ? &body : NULL, &query, &problem);
+	size = fits ? body.len : cached->row->data.len;
 	if (problem == NULL && size > dmshook_max_body)
 	{
 		snprintf(too_large, sizeof(too_large),
@@ -190,9 +189,9 @@ dmshook_cache_copy(DmshookCached *cached, bool test)
 	{
 		cached->body_len = body.len;
 		cached->body = put_bytes(&at, body.data, body.len);
-		if (query_wanted || test)
-			cached->query = put_bytes(&at, query.data, query.len);
 	}
+	if (query.len > 0)
+		cached->query = put_bytes(&at, query.data, query.len);
 	put_span(&at, &cached->type);
 	put_span(&at, &cached->tenant);
 	put_span(&at, &cached->old_tenant);

@@ -207,7 +207,7 @@ start(DmshookFlight *flight)
 							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
 		return true;
 	}
-	if (event->problem)
+	if (event->problem && (profile->has_body || !event->too_large))
 	{
 		end_without_request(flight, event->too_large ? DMSHOOK_TOO_LARGE : DMSHOOK_INTERNAL_ERROR, event->problem,
 							event->too_large ?
