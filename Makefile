@@ -52,6 +52,12 @@ $(OBJS): $(wildcard src/*.h)
 dmshook--$(EXTVERSION).sql: $(SQL_PARTS)
 	cat $^ > $@
 
+# The expected output is that of a server which has the library and sends nothing: test/server.conf.
+.PHONY: check-server
+check-server:
+	@test "`$(bindir)/psql -XAtc 'SHOW dmshook.dispatchers' postgres 2>&1`" = 0 || { echo "make installcheck needs a running server with shared_preload_libraries = 'dmshook' and dmshook.dispatchers = 0; make test starts one of its own" >&2; exit 1; }
+installcheck: check-server
+
 endif
 
 # Each stages the extension in tmp_install and uses throw-away clusters; as root or not.
