@@ -42,6 +42,8 @@ typedef struct Option
 
 typedef void (*MemberCallback) (const char *name, const JsonbValue *value, void *arg);
 
+static void bad_option(const char *name, const char *wanted) pg_attribute_noreturn();
+static void unknown_option(const char *name) pg_attribute_noreturn();
 static void each_member(Jsonb *object, MemberCallback callback, void *arg);
 static void each_member_of(JsonbContainer *container, MemberCallback callback, void *arg);
 static void read_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
@@ -83,6 +85,8 @@ typedef struct AuthKind
 	const char *member[2];
 	const char *example;
 } AuthKind;
+
+static void bad_auth(const char *problem, const AuthKind *kind) pg_attribute_noreturn();
 
 static const AuthKind auth_kinds[] = {
 	{"none", true, {NULL, NULL}, "{\"kind\": \"none\"}"},
@@ -154,7 +158,6 @@ string_member(Jsonb *object, const char *name)
  * ------------------------------------------------------------------------ */
 
 static void
-pg_attribute_noreturn()
 bad_option(const char *name, const char *wanted)
 {
 	ereport(ERROR,
@@ -452,7 +455,6 @@ option_names(void)
 }
 
 static void
-pg_attribute_noreturn()
 unknown_option(const char *name)
 {
 	const char *nearest = NULL;
@@ -645,7 +647,6 @@ dmshook_headers_check(Jsonb *headers)
  * ------------------------------------------------------------------------ */
 
 static void
-pg_attribute_noreturn()
 bad_auth(const char *problem, const AuthKind *kind)
 {
 	ereport(ERROR,
