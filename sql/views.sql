@@ -56,6 +56,8 @@ FROM dmshook.deliveries ORDER BY 1, 2;
 SELECT webhook, (entity_key->>'id')::int AS i, payload FROM dmshook.deliveries WHERE entity_key IN ('{"id": 1}', '{"id": 4}', '{"id": 9}', '{"id": 12}') ORDER BY 1, 2;
 -- one by its message id, one by its key, the latest
 SELECT webhook, state FROM dmshook.deliveries WHERE message_id = dmshook._message_id(1000007, 7);
+SELECT webhook, state FROM dmshook.deliveries WHERE sequence = dmshook.sequence_of(dmshook._message_id(1000007, 7));
+SELECT dmshook.sequence_of('msg_1');
 SELECT webhook, state FROM dmshook.deliveries WHERE event_type = 'vehicle.sold' AND entity_key = '{"id": 2}' ORDER BY 1;
 SELECT webhook, (entity_key->>'id')::int AS i FROM dmshook.deliveries ORDER BY created_at DESC, webhook LIMIT 3;
 -- _open, _finished, _ahead and _skipped say the same in their own way

@@ -188,3 +188,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook.cancel_all IS 'call off all that waits for a webhook now; returns how many. Requests under way are not recalled';
+
+CREATE FUNCTION dmshook.sequence_of(message_id text) RETURNS bigint
+	AS 'MODULE_PATHNAME', 'dmshook_sql_message_sequence' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION dmshook.sequence_of IS
+	'the sequence in a message id, NULL when it is none: WHERE sequence = dmshook.sequence_of(''msg_...'') finds a message in a big log by an index';

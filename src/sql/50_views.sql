@@ -174,7 +174,7 @@ CREATE VIEW dmshook.deliveries AS
 			AND coalesce((SELECT false FROM dmshook.attempt a WHERE a.event = e.id AND a.webhook = w.id AND a.final IS NOT NULL LIMIT 1), true)
 	) AS d;
 COMMENT ON VIEW dmshook.deliveries IS 'events going to webhooks, one row for each event and webhook, whatever became of it';
-COMMENT ON COLUMN dmshook.deliveries.message_id IS 'the webhook-id header, which the receiver knows too';
+COMMENT ON COLUMN dmshook.deliveries.message_id IS 'the webhook-id header, which the receiver knows too; in a big log look for sequence = dmshook.sequence_of(''msg_...''), by an index';
 COMMENT ON COLUMN dmshook.deliveries.entity IS 'what the event is about: vehicle, deal, job, customer, ...';
 COMMENT ON COLUMN dmshook.deliveries.entity_key IS 'and which one: {"id": 42}';
 COMMENT ON COLUMN dmshook.deliveries.state IS 'waiting, retrying, delivered, exhausted (given up, see dmshook.dead_letters), cancelled, expired';

@@ -142,7 +142,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	s       record;
 	workers int := current_setting('max_worker_processes')::int;
-	used    bigint;
+	used    bigint;		-- by dispatchers that are there or ought to be
+	running bigint;
 BEGIN
 	IF NOT dmshook._preloaded() THEN
 		level := 'error';
@@ -153,7 +154,7 @@ BEGIN
 		RETURN NEXT;
 		RETURN;
 	END IF;
-	SELECT count(*) INTO used FROM dmshook._slots();
+	SELECT count(*), count(pid) INTO used, running FROM dmshook._slots();
 	IF current_setting('dmshook.dispatchers') = '0' THEN
 		level := 'error';
 		subject := 'dmshook.dispatchers';
@@ -165,10 +166,17 @@ BEGIN
 	SELECT d.* INTO s FROM dmshook._slots() d WHERE d.database = (SELECT n.database FROM dmshook._identity() n)
 		ORDER BY d.state NOT IN ('running', 'unclaimed') LIMIT 1;
 	subject := 'dispatcher';
-	IF NOT FOUND OR (s.state = 'starting' AND s.since < clock_timestamp() - interval '10 seconds') THEN
+	IF NOT FOUND OR (s.state = 'starting' AND s.pid IS NULL AND workers - 2 <= running) THEN
 		level := 'error';
 		problem := 'no dispatcher is running for this database';
-		hint := format('max_worker_processes is %s, and all may be in use: raise it and restart the server. The server log says more.', workers);
+		hint := format('max_worker_processes is %s, and all may be in use: raise it to %s or more, and restart the server. The server log says more.',
+			workers, used + 8);
+		RETURN NEXT;
+		RETURN;
+	ELSIF s.state = 'starting' THEN
+		level := 'notice';
+		problem := 'the dispatcher is being started';
+		hint := 'Look again in a moment. When it stays so, the server log says why.';
 		RETURN NEXT;
 	ELSIF s.state = 'failed' THEN
 		level := 'error';

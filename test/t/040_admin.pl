@@ -22,6 +22,13 @@ is($bare->sql(q{SELECT subject FROM dmshook.check()}), q{shared_preload_librarie
 like($err, qr/no dispatcher is running.*check\(\)/s, 'a test is refused');
 $bare->node->stop;
 
+#
+# No room for a dispatcher: the launchers of dmshook and of logical replication take both
+#
+my $full = DmshookTest->new('full', conf => "max_worker_processes = 2\n");
+$full->wait_sql(q{SELECT count(*) = 1 FROM dmshook.check() WHERE level = 'error' AND problem = 'no dispatcher is running for this database' AND hint LIKE 'max_worker_processes is 2,%'});
+$full->node->stop;
+
 my $server = DmshookTest->new('main');
 my $receiver = DmshookTest::Receiver->new;
 
