@@ -320,7 +320,8 @@ compile_group(Relation rel, const DmshookGroup *group)
 		else
 			result->key_only = true;
 	}
-	if (group->key == NIL)
+	/* an empty list stands for an argument that could not be read */
+	if (group->key == NIL || (group->has_include && group->include == NIL))
 		result->key_only = true;
 	compile_columns(rel, group, result);
 

@@ -45,6 +45,7 @@
 
 struct DmshookCondition
 {
+	Expr	   *expr;			/* planned */
 	ExprState  *state;
 	ExprContext *econtext;
 	bool		may_fail;		/* needs a subtransaction */
@@ -77,6 +78,8 @@ static void condition_error_context(void *arg);
 static void guarded_begin(Guarded *guarded, Relation rel);
 static void guarded_end(Guarded *guarded);
 static char *guarded_failed(Guarded *guarded);
+static bool evaluate(ExprState *state, ExprContext *econtext, TupleTableSlot *slot);
+static bool evaluate_guarded(DmshookCondition *condition, TupleTableSlot *slot, Relation rel, char **problem);
 
 static void
 unknown_name(NameScope *scope, const char *name)
@@ -322,7 +325,8 @@ dmshook_condition_compile(Relation rel, const char *sql, List *names, MemoryCont
 		condition = palloc0(sizeof(DmshookCondition));
 		expr = (Node *) expression_planner((Expr *) copyObject(expr));
 		condition->may_fail = contain_leaked_vars(expr) || contain_mutable_functions(expr);
-		condition->state = ExecInitExpr((Expr *) expr, NULL);
+		condition->expr = (Expr *) expr;
+		condition->state = ExecInitExpr(condition->expr, NULL);
 		condition->econtext = CreateStandaloneExprContext();
 		MemoryContextSwitchTo(old);
 		dmshook_json_unpin(&saved);
@@ -339,52 +343,70 @@ dmshook_condition_compile(Relation rel, const char *sql, List *names, MemoryCont
 	return result;
 }
 
-bool
-dmshook_condition_true(DmshookCondition *condition, TupleTableSlot *slot, Relation rel, const char *label)
+/* Evaluate it; may raise an error. */
+static bool
+evaluate(ExprState *state, ExprContext *econtext, TupleTableSlot *slot)
 {
-	ExprContext *econtext = condition->econtext;
-	volatile bool result = false;
-	char	   *volatile problem = NULL;
-	Guarded		guarded;
-	Oid			user;
-	int			security;
 	Datum		value;
 	bool		isnull;
 
-	if (!condition->may_fail)
-	{
-		ResetExprContext(econtext);
-		econtext->ecxt_scantuple = slot;
-		value = ExecEvalExprSwitchContext(condition->state, econtext, &isnull);
-		return !isnull && DatumGetBool(value);
-	}
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = slot;
+	value = ExecEvalExprSwitchContext(state, econtext, &isnull);
+	return !isnull && DatumGetBool(value);
+}
 
-	/* a function that writes to the same table, and so comes back here */
-	if (condition->busy)
-		return false;
+/*
+ * Evaluate it inside a subtransaction. A function that writes to the same
+ * table may come back here while the first evaluation goes on: then it
+ * gets a state of its own, since those cannot be entered twice.
+ */
+static bool
+evaluate_guarded(DmshookCondition *condition, TupleTableSlot *slot, Relation rel, char **problem)
+{
+	bool		again = condition->busy;
+	volatile bool result = false;
+	Guarded		guarded;
+	Oid			user;
+	int			security;
 
 	GetUserIdAndSecContext(&user, &security);
 	guarded_begin(&guarded, rel);
 	PG_TRY();
 	{
+		ExprState  *state = again ? ExecInitExpr(condition->expr, NULL) : condition->state;
+		ExprContext *econtext = again ? CreateStandaloneExprContext() : condition->econtext;
+
 		condition->busy = true;
-		ResetExprContext(econtext);
-		econtext->ecxt_scantuple = slot;
-		value = ExecEvalExprSwitchContext(condition->state, econtext, &isnull);
-		result = !isnull && DatumGetBool(value);
+		result = evaluate(state, econtext, slot);
 		ReScanExprContext(econtext);	/* functions may have left something to close */
-		condition->busy = false;
+		condition->busy = again;
+		if (again)
+			FreeExprContext(econtext, true);
 		SetUserIdAndSecContext(user, security);
 		guarded_end(&guarded);
 	}
 	PG_CATCH();
 	{
-		condition->busy = false;
-		econtext->ecxt_callbacks = NULL;	/* what they would close went with the subtransaction */
-		problem = guarded_failed(&guarded);
+		condition->busy = again;
+		if (!again)
+			condition->econtext->ecxt_callbacks = NULL; /* what they would close went with the subtransaction */
+		*problem = guarded_failed(&guarded);
 	}
 	PG_END_TRY();
+	return result;
+}
 
+bool
+dmshook_condition_true(DmshookCondition *condition, TupleTableSlot *slot, Relation rel, const char *label)
+{
+	char	   *problem = NULL;
+	bool		result;
+
+	if (!condition->may_fail)
+		return evaluate(condition->state, condition->econtext, slot);
+
+	result = evaluate_guarded(condition, slot, rel, &problem);
 	if (problem != NULL && !condition->warned)
 	{
 		condition->warned = true;
@@ -393,7 +415,7 @@ dmshook_condition_true(DmshookCondition *condition, TupleTableSlot *slot, Relati
 				 errmsg("dmshook: a condition failed, so \"%s\" was not raised for a row of table \"%s\"",
 						label, RelationGetRelationName(rel)),
 				 errdetail("%s", problem),
-				 errhint("Correct the condition with dmshook.watch...(); this is said once per session.")));
+				 errhint("Correct the condition with dmshook.watch...(); further rows are passed over in silence.")));
 	}
 	return result;
 }

@@ -44,6 +44,7 @@ static void append_item(StringInfo buf, const char *text, const char *also);
 static void append_ref(StringInfo buf, Relation rel, AttrNumber number);
 static List *text_items(ArrayType *array);
 static Datum names_array(List *names);
+static Datum texts_array(List *texts);
 static void resolve_columns(Relation rel, const DmshookGroup *group, List *columns, List **names, char **problem);
 static void rule_predicate(StringInfo buf, const DmshookRule *rule);
 static bool clause_predicate(StringInfo buf, const DmshookClause *clause);
@@ -133,7 +134,9 @@ find_column(Relation rel, const char *name)
 			 errmsg("column \"%s\" of table \"%s\" does not exist", name, RelationGetRelationName(rel)),
 			 errdetail("Its columns are: %s.", all.data),
 			 nearest ? errhint("Did you mean \"%s\"?", nearest) :
-			 errhint("Name one of these; status_column => NULL says that there is no status.")));
+			 strcmp(name, "status") == 0 ?
+			 errhint("Name the status column, or say status_column => NULL where there is none.") :
+			 errhint("Name one of these.")));
 	return 0;
 }
 
@@ -305,6 +308,17 @@ names_array(List *names)
 	return makeArrayResult(state, CurrentMemoryContext);
 }
 
+static Datum
+texts_array(List *texts)
+{
+	ArrayBuildState *state = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	ListCell   *lc;
+
+	foreach(lc, texts)
+		state = accumArrayResult(state, CStringGetTextDatum(lfirst(lc)), false, TEXTOID, CurrentMemoryContext);
+	return makeArrayResult(state, CurrentMemoryContext);
+}
+
 /* Give references the columns' present names; gather these; say what is gone. */
 static void
 resolve_columns(Relation rel, const DmshookGroup *group, List *columns, List **names, char **problem)
@@ -423,11 +437,12 @@ rule_predicate(StringInfo buf, const DmshookRule *rule)
 static void
 emit_rule(ReturnSetInfo *result, Relation rel, const DmshookGroup *group, DmshookRule *rule)
 {
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		values[9];
+	bool		nulls[9] = {false};
 	List	   *columns = NIL;
 	List	   *excluded;
 	char	   *tested = NULL;
+	List	   *waited = NIL;
 	char	   *problem = NULL;
 	ListCell   *lc;
 	StringInfoData predicate;
@@ -443,7 +458,10 @@ emit_rule(ReturnSetInfo *result, Relation rel, const DmshookGroup *group, Dmshoo
 		if (gone != NULL)
 			problem = psprintf("%s: the event is not raised", gone);
 		if (clause->values != NIL && names != NIL)
+		{
 			tested = linitial(names);
+			waited = clause->values;
+		}
 		columns = list_concat(columns, names);
 	}
 	initStringInfo(&predicate);
@@ -459,14 +477,16 @@ emit_rule(ReturnSetInfo *result, Relation rel, const DmshookGroup *group, Dmshoo
 	values[5] = nulls[5] ? (Datum) 0 : CStringGetTextDatum(predicate.data);
 	nulls[6] = tested == NULL;
 	values[6] = nulls[6] ? (Datum) 0 : DirectFunctionCall1(namein, CStringGetDatum(tested));
-	nulls[7] = problem == NULL;
-	values[7] = nulls[7] ? (Datum) 0 : CStringGetTextDatum(problem);
+	nulls[7] = tested == NULL;
+	values[7] = nulls[7] ? (Datum) 0 : texts_array(waited);
+	nulls[8] = problem == NULL;
+	values[8] = nulls[8] ? (Datum) 0 : CStringGetTextDatum(problem);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
 /*
  * _rules(rel, args): the rules in a trigger's arguments, as people read them:
- * (event_type, condition, columns, excluded, tenant_column, predicate, tested, problem).
+ * (event_type, condition, columns, excluded, tenant_column, predicate, tested, vals, problem).
  */
 PG_FUNCTION_INFO_V1(dmshook_sql_rules);
 Datum
@@ -498,10 +518,10 @@ dmshook_sql_rules(PG_FUNCTION_ARGS)
 	}
 	if (bad != NULL)
 	{
-		Datum		values[8] = {0};
-		bool		nulls[8] = {true, true, true, true, true, true, true, false};
+		Datum		values[9] = {0};
+		bool		nulls[9] = {true, true, true, true, true, true, true, true, false};
 
-		values[7] = CStringGetTextDatum(psprintf("this argument of the trigger makes no sense: %s", bad));
+		values[8] = CStringGetTextDatum(psprintf("this argument of the trigger makes no sense: %s", bad));
 		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 	}
 	relation_close(rel, AccessShareLock);

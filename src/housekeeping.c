@@ -24,11 +24,10 @@
 #define BATCH_ROWS		2000	/* events looked at in a batch */
 #define EXPIRE_ROWS		10000	/* events of a webhook's backlog that expire at once */
 #define WORKING_MS		20		/* pause between batches while there is work */
-#define IDLE_SECONDS	3600	/* longest time between two looks */
+#define IDLE_MS			(60 * 60 * 1000)	/* longest time between two looks */
 
 static TimestampTz next_look = DT_NOBEGIN;
 static int64 cursor = 0;		/* events up to here have been looked at in this pass */
-static TimestampTz oldest = DT_NOEND;	/* the first that stayed, in this pass */
 static List *effects = NIL;
 
 /* Seconds ago. */
@@ -72,7 +71,7 @@ void
 dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz stayed;
+	TimestampTz oldest = DT_NOEND;
 	DmshookWebhook *webhook = NULL;
 	bool		more = false;
 	int			seen;
@@ -85,21 +84,21 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	}
 
 	seen = dmshook_store_remove_old(&cursor, ago(now, dmshook_retention),
-									ago(now, dmshook_dead_letter_retention), BATCH_ROWS, &stayed);
-	oldest = Min(oldest, stayed);
-	if (seen == BATCH_ROWS || more)
-	{
-		next_look = now + WORKING_MS * INT64CONST(1000);
-		return;
-	}
+									ago(now, dmshook_dead_letter_retention), BATCH_ROWS, &oldest);
+	if (seen == BATCH_ROWS)
+		more = true;
+	else
+		cursor = 0;				/* from the beginning again, the next time */
 
-	/* the pass is over; the next begins when the first of those that stayed comes of age */
-	next_look = now + Min(IDLE_SECONDS, Min(dmshook_retention, dmshook_max_wait)) * USECS_PER_SEC;
-	if (oldest != DT_NOEND)
-		next_look = Min(next_look, oldest + (int64) dmshook_retention * USECS_PER_SEC);
-	next_look = Max(next_look, now + Min(60, dmshook_retention) * USECS_PER_SEC);
-	cursor = 0;
-	oldest = DT_NOEND;
+	if (more)
+		next_look = now + WORKING_MS * INT64CONST(1000);
+	else
+	{
+		TimestampTz comes_of_age = TIMESTAMP_NOT_FINITE(oldest) ? DT_NOEND :
+			oldest + (int64) Min(dmshook_retention, dmshook_max_wait) * USECS_PER_SEC;
+
+		next_look = Min(Max(comes_of_age, now + USECS_PER_SEC), now + IDLE_MS * INT64CONST(1000));
+	}
 }
 
 void

@@ -393,6 +393,9 @@ dmshook_json_plain(DmshookJsonType *type, Datum value, int *len)
 
 	switch (type->kind)
 	{
+		case JSON_BOOL:
+			out = pstrdup(DatumGetBool(value) ? "true" : "false");	/* as the cast to text, not as boolout() */
+			break;
 		case JSON_TEXT:
 		case JSON_BPCHAR:
 			out = TextDatumGetCString(value);

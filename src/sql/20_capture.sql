@@ -40,7 +40,7 @@ CREATE FUNCTION dmshook._trigger_args(args bytea) RETURNS text[]
 COMMENT ON FUNCTION dmshook._trigger_args IS 'pg_trigger.tgargs as texts';
 
 CREATE FUNCTION dmshook._rules(rel oid, args text[], OUT event_type text, OUT condition text, OUT columns name[], OUT excluded name[],
-	OUT tenant_column name, OUT predicate text, OUT tested name, OUT problem text) RETURNS SETOF record
+	OUT tenant_column name, OUT predicate text, OUT tested name, OUT vals text[], OUT problem text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'dmshook_sql_rules' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION dmshook._rules IS 'the rules in a trigger''s arguments, as people read them';
 
@@ -271,7 +271,7 @@ BEGIN
 			EXECUTE format('SELECT string_agg(format(''%%s (%%s)'', coalesce(v, ''NULL''), c), '', '' ORDER BY c DESC, v)
 				FROM (SELECT %I::text AS v, count(*) AS c FROM %s GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) s', rule.tested, source) INTO hint;
 			hint := format('no row has %s %s; most common: %s: pass %s', rule.tested,
-				(SELECT string_agg(quote_literal(btrim(v, '"')), ' or ') FROM regexp_split_to_table(split_part(rule.condition, ' = ', 2), ', ') v), hint,
+				(SELECT string_agg(quote_literal(v), ' or ') FROM unnest(rule.vals) v), hint,
 				CASE WHEN rule.event_type IN ('vehicle.sold', 'vehicle.added', 'deal.created', 'deal.completed', 'job.invoiced', 'job.completed')
 					THEN split_part(rule.event_type, '.', 2) WHEN rule.event_type = 'deal.enquiry_created' THEN 'enquiry' ELSE 'other' END || '_values');
 		END IF;
@@ -297,6 +297,7 @@ DECLARE
 	news text[] := '{}';
 	lost text;
 	about text;
+	more text;
 	result jsonb := '[]';
 BEGIN
 	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgparentid <> 0 AND t.tgfoid = 'dmshook.capture'::regproc) THEN
@@ -311,6 +312,13 @@ BEGIN
 	IF kind = 'parent' THEN
 		about := 'rows of the tables that inherit from it raise nothing: watch each of these';
 	END IF;
+	/* watch() beside watch_vehicle(): what one leaves out the other may send */
+	SELECT format('other events of this table leave out %s, these do not', string_agg(DISTINCT x::text, ', ')) INTO more
+		FROM dmshook.watched w, unnest(w.excluded) x
+		WHERE only_type IS NOT NULL AND w.relation = rel AND w.event_type <> only_type
+			AND x <> ALL (SELECT unnest(r.excluded) FROM dmshook._rules(rel, head || substr(rules[1], strpos(rules[1], ' ') + 1)) r)
+		HAVING count(*) > 0;
+	about := concat_ws('; ', about, more);
 
 	FOR i IN 1 .. 3 LOOP
 		SELECT CASE WHEN count(*) = 0 THEN '{}' ELSE head || array_agg(substr(r, length(operations[i]) + 2) ORDER BY n) END INTO args
@@ -328,7 +336,7 @@ BEGIN
 		ARRAY(SELECT jsonb_array_elements_text(news[1]::jsonb -> 0)),
 		ARRAY(SELECT jsonb_array_elements_text(news[2]::jsonb -> 0)),
 		ARRAY(SELECT jsonb_array_elements_text(news[3]::jsonb -> 0)));
-	RETURN QUERY SELECT r.e, r.o, r.c, '00_dmshook_' || r.o, r.n, nullif(concat_ws('; ', r.h, about), '')
+	RETURN QUERY SELECT r.e, r.o, r.c, '00_dmshook_' || r.o, r.n, nullif(concat_ws('; ', r.h, nullif(about, '')), '')
 		FROM jsonb_to_recordset(result) AS r(o text, e text, c text, n bigint, h text);
 END
 $$;
