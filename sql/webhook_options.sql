@@ -88,7 +88,7 @@ DO $$
 DECLARE
 	o text;
 BEGIN
-	FOREACH o IN ARRAY '{breaker,rate_limit,signature,signature_header,format,numbers,transform,allowed_addresses,disable_after,alert_to,retention}'::text[] LOOP
+	FOREACH o IN ARRAY '{breaker,rate_limit,signature,signature_header,transform,allowed_addresses,disable_after,alert_to,retention}'::text[] LOOP
 		BEGIN
 			PERFORM dmshook._check_options(jsonb_build_object(o, null));
 			RAISE NOTICE '% was accepted', o;

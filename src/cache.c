@@ -62,6 +62,7 @@ dmshook_cache_begin(const DmshookEvent *row)
 	cached->too_large = false;
 	cached->chunk = NULL;
 	cached->size = 0;
+	memset(cached->shaped, 0, sizeof(cached->shaped));
 	cached->next_free = NULL;
 	return cached;
 }
@@ -198,6 +199,31 @@ dmshook_cache_copy(DmshookCached *cached, bool test)
 	cache_bytes += cached->size;
 }
 
+const char *
+dmshook_cache_body(DmshookCached *cached, int shape, int *len)
+{
+	static StringInfoData buf;
+
+	if (shape == 0 || cached->body == NULL)
+	{
+		*len = cached->body_len;
+		return cached->body;
+	}
+	if (cached->shaped[shape] == NULL)
+	{
+		char	   *at;
+
+		reset_buffer(&buf);
+		dmshook_shape_append(&buf, cached->body, cached->body_len, shape);
+		at = cached->shaped[shape] = MemoryContextAllocHuge(cache_context, buf.len + 1);
+		put_bytes(&at, buf.data, buf.len);
+		cached->shaped_len[shape] = buf.len;
+		cache_bytes += buf.len + 1;
+	}
+	*len = cached->shaped_len[shape];
+	return cached->shaped[shape];
+}
+
 void
 dmshook_cache_keep(DmshookCached *cached)
 {
@@ -216,6 +242,14 @@ dmshook_cache_drop(DmshookCached *cached)
 	{
 		pfree(cached->chunk);
 		cache_bytes -= cached->size;
+	}
+	for (int i = 0; i < DMSHOOK_SHAPES; i++)
+	{
+		if (cached->shaped[i])
+		{
+			pfree(cached->shaped[i]);
+			cache_bytes -= cached->shaped_len[i] + 1;
+		}
 	}
 	cached->next_free = free_headers;
 	free_headers = cached;

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "event.h"
+#include "shape.h"
 
 /*
  * An event as the dispatcher keeps it. Between dmshook_cache_begin() and
@@ -32,6 +33,8 @@ typedef struct DmshookCached
 	bool		too_large;		/* for it would be too large */
 	char	   *chunk;			/* the copy: all of the above is in it; NULL: not copied */
 	Size		size;
+	char	   *shaped[DMSHOOK_SHAPES]; /* the body in other shapes, each made when first asked for */
+	int			shaped_len[DMSHOOK_SHAPES];
 	struct DmshookCached *next_free;
 } DmshookCached;
 
@@ -50,6 +53,12 @@ extern void dmshook_cache_end(DmshookCached *cached);
  * that no webhook's window holds, by hand.
  */
 extern void dmshook_cache_copy(DmshookCached *cached, bool test);
+
+/*
+ * The body in a shape (shape.h), in UTF-8, zero-terminated; NULL: it could not be built. Needs no
+ * transaction; lives as long as the event.
+ */
+extern const char *dmshook_cache_body(DmshookCached *cached, int shape, int *len);
 
 extern void dmshook_cache_keep(DmshookCached *cached);
 extern void dmshook_cache_drop(DmshookCached *cached);

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "deliver.h"
+#include "settings.h"
 
 #define USECS_PER_MSEC	INT64CONST(1000)
 
@@ -198,8 +199,8 @@ start(DmshookFlight *flight)
 	DmshookProfile *profile = flight->profile;
 	DmshookCached *event = flight->event;
 	DmshookTransfer *transfer;
-	const char *body = profile->has_body ? event->body : NULL;
-	size_t		len = profile->has_body ? event->body_len : 0;
+	int			len = 0;
+	const char *body = profile->has_body ? dmshook_cache_body(event, profile->options.shape, &len) : NULL;
 
 	if (profile->problem)
 	{
@@ -220,6 +221,14 @@ start(DmshookFlight *flight)
 		/* it was read before the webhook's method changed; the retry reads it again */
 		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, "the query string was not built",
 							"Nothing is to be done: it is tried again.");
+		return true;
+	}
+
+	if (len > dmshook_max_body)
+	{
+		/* only just: as a CloudEvent it is a little longer */
+		end_without_request(flight, DMSHOOK_TOO_LARGE, "the body, as the options want it, is larger than dmshook.max_body allows",
+							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body.");
 		return true;
 	}
 
@@ -299,8 +308,7 @@ dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ti
 	flight->attempt.kind = 't';
 	if (flight->profile->has_body)
 	{
-		flight->attempt.body = event->body;
-		flight->attempt.body_len = event->body_len;
+		flight->attempt.body = dmshook_cache_body(event, flight->profile->options.shape, &flight->attempt.body_len);
 	}
 	if (start(flight))
 		return true;

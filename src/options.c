@@ -22,6 +22,7 @@
 
 #include "match.h"
 #include "options.h"
+#include "shape.h"
 
 #define MS_PER_SECOND	INT64CONST(1000)
 #define MS_PER_DAY		(86400 * MS_PER_SECOND)
@@ -52,6 +53,8 @@ static void read_max_attempts(const char *name, const JsonbValue *value, Dmshook
 static void read_backoff(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_max_in_flight(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_format(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_numbers(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_http_version(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_success(const char *name, const JsonbValue *value, DmshookOptions *out);
@@ -65,6 +68,8 @@ static const Option known_options[] = {
 	{"backoff", read_backoff},
 	{"max_in_flight", read_max_in_flight},
 	{"ordering", read_ordering},
+	{"format", read_format},
+	{"numbers", read_numbers},
 	{"http_version", read_http_version},
 	{"ca_certificate", read_ca_certificate},
 	{"success", read_success},
@@ -73,7 +78,7 @@ static const Option known_options[] = {
 
 /* Documented for later versions: refused, never accepted and ignored. */
 static const char *const later_options[] = {
-	"breaker", "rate_limit", "signature", "signature_header", "format", "numbers",
+	"breaker", "rate_limit", "signature", "signature_header",
 	"transform", "allowed_addresses", "disable_after", "alert_to", "retention",
 };
 
@@ -289,6 +294,30 @@ read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out)
 	if (strcmp(text, "entity") != 0 && strcmp(text, "none") != 0)
 		bad_option(name, wanted);
 	out->ordered = strcmp(text, "entity") == 0;
+}
+
+static void
+read_format(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "\"dmshook\" or \"cloudevents\" (CloudEvents 1.0, structured JSON)";
+	char	   *text = option_string(name, value, wanted);
+
+	if (strcmp(text, "cloudevents") == 0)
+		out->shape |= DMSHOOK_SHAPE_CLOUDEVENTS;
+	else if (strcmp(text, "dmshook") != 0)
+		bad_option(name, wanted);
+}
+
+static void
+read_numbers(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "\"json\", or \"string\" to send as strings what a receiver may round: numbers with a fraction or exponent, and integers beyond 2^53 - 1";
+	char	   *text = option_string(name, value, wanted);
+
+	if (strcmp(text, "string") == 0)
+		out->shape |= DMSHOOK_SHAPE_STRINGS;
+	else if (strcmp(text, "json") != 0)
+		bad_option(name, wanted);
 }
 
 static void

@@ -18,6 +18,7 @@ typedef struct DmshookOptions
 	int			http_version;	/* 11 or 20 */
 	char	   *ca_certificate; /* PEM or NULL */
 	bool		ordered;		/* ordering: entity */
+	int			shape;			/* of the body: shape.h */
 	DmshookPlan plan;
 } DmshookOptions;
 

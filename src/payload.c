@@ -18,6 +18,7 @@
 #include "utils/typcache.h"
 
 #include "payload.h"
+#include "shape.h"
 
 #define ID_DIGITS	11			/* 62^11 > 2^64 */
 
@@ -300,17 +301,51 @@ event_argument(FunctionCallInfo fcinfo, DmshookEvent *event)
 	return true;
 }
 
-/* dmshook._payload(event, test boolean): the body, as text of this database. */
+/* The shape that options ask for; of options that only another version knows: none. */
+static int
+shape_of(Jsonb *options)
+{
+	JsonbValue	buf;
+	JsonbValue *value;
+	int			shape = 0;
+
+	value = getKeyJsonValueFromContainer(&options->root, "format", strlen("format"), &buf);
+	if (value && value->type == jbvString && value->val.string.len == (int) strlen("cloudevents") &&
+		memcmp(value->val.string.val, "cloudevents", value->val.string.len) == 0)
+		shape |= DMSHOOK_SHAPE_CLOUDEVENTS;
+	value = getKeyJsonValueFromContainer(&options->root, "numbers", strlen("numbers"), &buf);
+	if (value && value->type == jbvString && value->val.string.len == (int) strlen("string") &&
+		memcmp(value->val.string.val, "string", value->val.string.len) == 0)
+		shape |= DMSHOOK_SHAPE_STRINGS;
+	return shape;
+}
+
+/* dmshook._payload(event, test boolean, options jsonb): the body, as text of this database. */
 Datum
 dmshook_sql_payload(PG_FUNCTION_ARGS)
 {
 	DmshookEvent event;
 	StringInfoData buf;
+	int			shape;
 
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		PG_RETURN_NULL();
+	shape = PG_ARGISNULL(2) ? 0 : shape_of(PG_GETARG_JSONB_P(2));
 	if (!event_argument(fcinfo, &event))
 		PG_RETURN_NULL();
 	initStringInfo(&buf);
 	append_envelope(&buf, &event, PG_GETARG_BOOL(1));
+	if (shape != 0)
+	{
+		StringInfoData shaped;
+		char	   *utf8 = pg_server_to_any(buf.data, buf.len, PG_UTF8);
+		char	   *own;
+
+		initStringInfo(&shaped);
+		dmshook_shape_append(&shaped, utf8, utf8 == buf.data ? buf.len : (int) strlen(utf8), shape);
+		own = pg_any_to_server(shaped.data, shaped.len, PG_UTF8);
+		PG_RETURN_TEXT_P(cstring_to_text_with_len(own, own == shaped.data ? shaped.len : (int) strlen(own)));
+	}
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }
 

@@ -150,8 +150,10 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	endpoint->http_version = profile->options.http_version;
 	endpoint->ca_certificate = profile->options.ca_certificate;
 	endpoint->success = profile->options.plan.success;
-	endpoint->headers = palloc0(sizeof(char *) * (2 + (row->headers ? JB_ROOT_COUNT(row->headers) : 0)));
+	endpoint->headers = palloc0(sizeof(char *) * (3 + (row->headers ? JB_ROOT_COUNT(row->headers) : 0)));
 	endpoint->headers[endpoint->nheaders++] = profile->name_header;
+	if (profile->options.shape & DMSHOOK_SHAPE_CLOUDEVENTS)
+		endpoint->headers[endpoint->nheaders++] = pstrdup("content-type: application/cloudevents+json");
 	if (row->auth && (auth = dmshook_auth_header(row->auth)) != NULL)
 		endpoint->headers[endpoint->nheaders++] = auth;
 	if (row->headers)

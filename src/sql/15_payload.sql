@@ -10,9 +10,9 @@ CREATE FUNCTION dmshook._message_sequence(message_id text) RETURNS bigint
 	AS 'MODULE_PATHNAME', 'dmshook_sql_message_sequence' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._message_sequence IS 'event id in a message id; NULL when it is none';
 
-CREATE FUNCTION dmshook._payload(event dmshook.event, test boolean) RETURNS text
-	AS 'MODULE_PATHNAME', 'dmshook_sql_payload' LANGUAGE C STABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION dmshook._payload IS 'request body of an event, byte for byte';
+CREATE FUNCTION dmshook._payload(event dmshook.event, test boolean, options jsonb = NULL) RETURNS text
+	AS 'MODULE_PATHNAME', 'dmshook_sql_payload' LANGUAGE C STABLE PARALLEL SAFE;
+COMMENT ON FUNCTION dmshook._payload IS 'request body of an event, byte for byte, for a webhook with these options';
 
 CREATE FUNCTION dmshook._query(event dmshook.event, test boolean, has_query boolean) RETURNS text
 	AS 'MODULE_PATHNAME', 'dmshook_sql_query' LANGUAGE C STABLE STRICT PARALLEL SAFE;

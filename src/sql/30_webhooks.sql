@@ -695,10 +695,12 @@ COMMENT ON FUNCTION dmshook._sample IS 'the event from the log that a test or pr
 
 /* Headers of a request as people may see them. Version: dmshook.webhook_version.headers, masked already. */
 CREATE FUNCTION dmshook._request_headers(headers jsonb, webhook text, method text, message_id text, event_type text,
-	at timestamptz, attempt int, test boolean) RETURNS jsonb
+	at timestamptz, attempt int, test boolean, options jsonb) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT headers
-		|| CASE WHEN dmshook._has_body(method) THEN '{"content-type": "application/json"}'::jsonb ELSE '{}' END
+		|| CASE WHEN NOT dmshook._has_body(method) THEN '{}'::jsonb
+			WHEN options->>'format' = 'cloudevents' THEN '{"content-type": "application/cloudevents+json"}'
+			ELSE '{"content-type": "application/json"}' END
 		|| jsonb_build_object('user-agent', 'dmshook/' || dmshook._version(), 'webhook-id', message_id,
 			'webhook-timestamp', floor(extract(epoch FROM at))::bigint::text, 'webhook-signature', 'v1,***',
 			'dmshook-event', event_type, 'dmshook-webhook', webhook, 'dmshook-attempt', attempt::text)
@@ -722,10 +724,10 @@ BEGIN
 	e.id := 0;			-- a test has a message id of its own
 	e.nonce := 0;
 	method := v.method;
-	headers := dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(e.id, e.nonce), event_type, now(), 1, true);
+	headers := dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(e.id, e.nonce), event_type, now(), 1, true, v.options);
 	IF dmshook._has_body(v.method) THEN
 		url := v.url;
-		body := dmshook._payload(e, true);
+		body := dmshook._payload(e, true, v.options);
 	ELSE
 		url := dmshook._url_with_query(v.url, e, true);
 	END IF;

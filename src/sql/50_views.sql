@@ -21,13 +21,13 @@ CREATE VIEW dmshook._open AS
 		CASE WHEN q.due_at IS NULL OR q.attempts = 0 THEN 'waiting' ELSE 'retrying' END AS state,
 		q.attempts, l.status::int AS status, l.error, e.at AS created_at, l.at AS last_attempt_at, q.due_at AS next_attempt_at,
 		NULL::timestamptz AS finished_at,
-		CASE WHEN dmshook._has_body(coalesce(l.method, w.method)) THEN coalesce(l.body, dmshook._payload(e, false)) END AS payload,
+		CASE WHEN dmshook._has_body(coalesce(l.method, w.method)) THEN coalesce(l.body, dmshook._payload(e, false, coalesce(l.options, w.options))) END AS payload,
 		e.id AS sequence, q.kind, l.hint
 	FROM dmshook.queue q
 	JOIN dmshook.webhook w ON w.id = q.webhook
 	JOIN dmshook.event e ON e.id = q.event
 	LEFT JOIN LATERAL (
-		SELECT a.status, a.error, a.hint, a.at, a.body, v.method
+		SELECT a.status, a.error, a.hint, a.at, a.body, v.method, v.options
 		FROM dmshook.attempt a LEFT JOIN dmshook.webhook_version v ON v.id = a.version
 		WHERE a.event = q.event AND a.webhook = q.webhook AND a.outcome IS NOT NULL AND a.kind <> 't'
 		ORDER BY a.id DESC LIMIT 1) AS l ON true;
@@ -37,7 +37,7 @@ CREATE VIEW dmshook._ahead AS
 	SELECT w.id AS webhook_id, w.name AS webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity,
 		e.key AS entity_key, 'waiting' AS state, 0 AS attempts, NULL::int AS status, NULL::text AS error, e.at AS created_at,
 		NULL::timestamptz AS last_attempt_at, NULL::timestamptz AS next_attempt_at, NULL::timestamptz AS finished_at,
-		CASE WHEN dmshook._has_body(w.method) THEN dmshook._payload(e, false) END AS payload,
+		CASE WHEN dmshook._has_body(w.method) THEN dmshook._payload(e, false, w.options) END AS payload,
 		e.id AS sequence
 	FROM dmshook.webhook w
 	JOIN dmshook._subscribed s ON s.webhook = w.id
@@ -57,7 +57,7 @@ CREATE VIEW dmshook._skipped AS
 		e.key AS entity_key, CASE k.reason WHEN 'expired' THEN 'expired' ELSE 'cancelled' END AS state, 0 AS attempts, NULL::int AS status,
 		NULL::text AS error, e.at AS created_at, NULL::timestamptz AS last_attempt_at, NULL::timestamptz AS next_attempt_at,
 		k.at AS finished_at,
-		CASE WHEN dmshook._has_body(w.method) THEN dmshook._payload(e, false) END AS payload,
+		CASE WHEN dmshook._has_body(w.method) THEN dmshook._payload(e, false, w.options) END AS payload,
 		e.id AS sequence
 	FROM dmshook.skip k
 	JOIN dmshook.webhook w ON w.id = k.webhook
@@ -76,7 +76,7 @@ CREATE VIEW dmshook._finished AS
 		a.attempt AS attempts, a.status::int AS status, a.error, e.at AS created_at,
 		CASE WHEN a.outcome IS NOT NULL THEN a.at END AS last_attempt_at, NULL::timestamptz AS next_attempt_at,
 		a.at + make_interval(secs => coalesce(a.duration_us, 0) / 1000000.0) AS finished_at,
-		CASE WHEN dmshook._has_body(coalesce(v.method, w.method)) THEN coalesce(a.body, dmshook._payload(e, false)) END AS payload,
+		CASE WHEN dmshook._has_body(coalesce(v.method, w.method)) THEN coalesce(a.body, dmshook._payload(e, false, coalesce(v.options, w.options))) END AS payload,
 		e.id AS sequence, a.final, a.hint, a.id AS attempt_id, a.at
 	FROM dmshook.attempt a
 	JOIN dmshook.webhook w ON w.id = a.webhook
@@ -121,7 +121,7 @@ COMMENT ON COLUMN dmshook.webhooks.options IS 'options that are not the default'
 CREATE VIEW dmshook.deliveries AS
 	SELECT d.webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity, e.key AS entity_key,
 		d.state, d.attempts, d.status, d.error, e.at AS created_at, d.last_attempt_at, d.next_attempt_at, d.finished_at,
-		CASE WHEN dmshook._has_body(d.method) THEN coalesce(d.body, dmshook._payload(e, false)) END AS payload,
+		CASE WHEN dmshook._has_body(d.method) THEN coalesce(d.body, dmshook._payload(e, false, d.options)) END AS payload,
 		e.id AS sequence
 	FROM dmshook.event e CROSS JOIN LATERAL (
 		-- ended
@@ -129,7 +129,7 @@ CREATE VIEW dmshook.deliveries AS
 			CASE a.final WHEN 'd' THEN 'delivered' WHEN 'x' THEN 'exhausted' WHEN 'c' THEN 'cancelled' WHEN 'e' THEN 'expired' END AS state,
 			a.attempt AS attempts, a.status::int AS status, a.error, CASE WHEN a.outcome IS NOT NULL THEN a.at END AS last_attempt_at,
 			NULL::timestamptz AS next_attempt_at, a.at + make_interval(secs => coalesce(a.duration_us, 0) / 1000000.0) AS finished_at,
-			coalesce(v.method, w.method) AS method, a.body
+			coalesce(v.method, w.method) AS method, coalesce(v.options, w.options) AS options, a.body
 		FROM dmshook.attempt a
 		JOIN dmshook.webhook w ON w.id = a.webhook
 		LEFT JOIN dmshook.webhook_version v ON v.id = a.version
@@ -139,11 +139,11 @@ CREATE VIEW dmshook.deliveries AS
 		UNION ALL
 		-- in the queue
 		SELECT w.name, CASE WHEN q.due_at IS NULL OR q.attempts = 0 THEN 'waiting' ELSE 'retrying' END, q.attempts, l.status::int, l.error, l.at,
-			q.due_at, NULL::timestamptz, coalesce(l.method, w.method), l.body
+			q.due_at, NULL::timestamptz, coalesce(l.method, w.method), coalesce(l.options, w.options), l.body
 		FROM dmshook.queue q
 		JOIN dmshook.webhook w ON w.id = q.webhook
 		LEFT JOIN LATERAL (
-			SELECT a.status, a.error, a.at, a.body, v.method
+			SELECT a.status, a.error, a.at, a.body, v.method, v.options
 			FROM dmshook.attempt a LEFT JOIN dmshook.webhook_version v ON v.id = a.version
 			WHERE a.event = e.id AND a.webhook = q.webhook AND a.outcome IS NOT NULL AND a.kind <> 't'
 			ORDER BY a.id DESC LIMIT 1) AS l ON true
@@ -151,9 +151,9 @@ CREATE VIEW dmshook.deliveries AS
 		UNION ALL
 		-- still before its webhook in the log, or cancelled there; where neither can be, no webhook is looked at
 		-- (OFFSET 0 and no anti-joins: the cheap conditions go first)
-		SELECT w.name, w.state, 0, NULL::int, NULL::text, NULL::timestamptz, NULL::timestamptz, w.skipped_at, w.method, NULL::text
+		SELECT w.name, w.state, 0, NULL::int, NULL::text, NULL::timestamptz, NULL::timestamptz, w.skipped_at, w.method, w.options, NULL::text
 		FROM (
-			SELECT w.id, w.name, w.method, CASE WHEN e.id <= k.upto THEN k.at END AS skipped_at,
+			SELECT w.id, w.name, w.method, w.options, CASE WHEN e.id <= k.upto THEN k.at END AS skipped_at,
 				CASE WHEN e.id > coalesce(k.upto, 0) THEN 'waiting' WHEN k.reason = 'expired' THEN 'expired' ELSE 'cancelled' END AS state
 			FROM dmshook.webhook w
 			LEFT JOIN dmshook.position p ON p.webhook = w.id AND p.command = 0
@@ -202,9 +202,9 @@ CREATE VIEW dmshook.attempts AS
 		CASE a.http_version WHEN 10 THEN '1.0' WHEN 11 THEN '1.1' WHEN 20 THEN '2' WHEN 30 THEN '3' END AS http_version, a.tls_version,
 		dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(a.event, a.nonce),
 			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(a.body::json->>'type', 'webhook.test') END),
-			a.at, a.attempt, a.kind = 't') AS request_headers,
+			a.at, a.attempt, a.kind = 't', v.options) AS request_headers,
 		a.response_headers, a.response_body, a.error, a.hint,
-		CASE WHEN dmshook._has_body(v.method) THEN coalesce(a.body, dmshook._payload(e, a.kind = 't')) END AS payload,
+		CASE WHEN dmshook._has_body(v.method) THEN coalesce(a.body, dmshook._payload(e, a.kind = 't', v.options)) END AS payload,
 		a.id, a.event AS sequence
 	FROM dmshook.attempt a
 	JOIN dmshook.webhook w ON w.id = a.webhook
