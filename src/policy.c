@@ -89,13 +89,16 @@ dmshook_policy_default(DmshookPolicy *policy)
 void
 dmshook_policy_load(DmshookPolicyState *state, const DmshookPolicyStored *stored, int64_t now)
 {
+	DmshookPolicyStored copy;
+
+	memset(&copy, 0, sizeof(copy));
+	if (stored != NULL)
+		copy = *stored;			/* it may be the state's own */
 	memset(state, 0, sizeof(*state));
+	state->stored = copy;
 	state->pace = 1;
 	state->tokens = 1;
 	state->tokens_at = now;
-	if (stored == NULL)
-		return;
-	state->stored = *stored;
 	if (state->stored.failures < 0)
 		state->stored.failures = 0;
 	if (state->stored.probes < 0)

@@ -167,6 +167,99 @@ intervals(void)
 	CHECK(dmshook_plan_delay(&plan, 99, 0.5) == 490, "%" PRId64, dmshook_plan_delay(&plan, 99, 0.5));
 }
 
+/* Retry-After: what was asked, from our own delay to a day, spread like the plan's. */
+static void
+asked(void)
+{
+	static const struct
+	{
+		int			attempts;
+		double		random;
+		int64_t		asked;		/* s */
+		int64_t		expected;	/* s */
+	}			cases[] = {
+		{1, 0.5, 0, 5}, {1, 0.5, -1, 5}, {1, 0.5, 4, 5}, {1, 0.5, 5, 5}, {1, 0.5, 60, 60},
+		{1, 0, 60, 72}, {1, 0, 4, 6}, {3, 0.5, 60, 80}, {3, 0.5, 81, 81},
+		{1, 0.5, 86400, 86400}, {1, 0.5, 86401, 86400}, {1, 0, 80000, 86400}, {1, 0, 86400, 86400}, {1, 0.5, INT64_MAX / 1000, 86400},
+		{13, 0.5, 60, 43200}, {13, 0.5, 50000, 50000}, {14, 0.5, 60, -1}, {20, 0.5, 1000000, -1},
+	};
+	DmshookPlan plan;
+
+	dmshook_plan_default(&plan);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		int64_t		delay = dmshook_plan_delay_asked(&plan, cases[i].attempts, cases[i].random, cases[i].asked * 1000);
+		int64_t		expected = cases[i].expected < 0 ? -1 : cases[i].expected * 1000;
+
+		CHECK(delay == expected, "case %zu: %" PRId64, i, delay);
+	}
+
+	/* never earlier than asked, nor than the plan, and never beyond both */
+	for (int i = 0; i < 100000; i++)
+	{
+		int			attempts = 1 + (int) (unit_random() % 13);
+		int64_t		wanted = (int64_t) (unit_random() % (25 * HOUR));
+		double		random = uniform();
+		int64_t		own = dmshook_plan_delay(&plan, attempts, random);
+		int64_t		delay = dmshook_plan_delay_asked(&plan, attempts, random, wanted);
+
+		CHECK(delay >= own && delay >= (wanted < DAY ? wanted : DAY), "%" PRId64 " of %" PRId64, delay, wanted);
+		CHECK(delay <= DAY || delay == own, "%" PRId64, delay);
+	}
+
+	/* a plan of our own that is longer than a day stays so */
+	plan.n_intervals = 1;
+	plan.interval[0] = 3 * DAY;
+	CHECK(dmshook_plan_delay_asked(&plan, 1, 0.5, 2 * DAY) == 3 * DAY, "three days");
+}
+
+/*
+ * 100,000 deliveries that fail in the same moment: their retries come back
+ * spread over a fifth of the delay, evenly; printed for the first and the last delay.
+ */
+static void
+no_spike(void)
+{
+	enum
+	{
+		DELIVERIES = 100000, SLOTS = 20
+	};
+	DmshookPlan plan;
+
+	dmshook_plan_default(&plan);
+	for (int attempts = 1; attempts < plan.max_attempts; attempts++)
+		for (int told = 0; told < 2; told++)
+		{
+			int64_t		base = told ? 13 * HOUR : dmshook_plan_delay(&plan, attempts, 0.5);
+			double		width = (double) base * plan.jitter / SLOTS;
+			int			slot[SLOTS] = {0};
+			int			most = 0;
+			int			least = DELIVERIES;
+
+			for (int i = 0; i < DELIVERIES; i++)
+			{
+				int64_t		delay = dmshook_plan_delay_asked(&plan, attempts, uniform(), told ? base : -1);
+				int			at = (int) ((double) (delay - base) / width);
+
+				if (CHECK(at >= 0 && at < SLOTS, "%" PRId64, delay))
+					slot[at]++;
+			}
+			for (int i = 0; i < SLOTS; i++)
+			{
+				most = slot[i] > most ? slot[i] : most;
+				least = slot[i] < least ? slot[i] : least;
+			}
+			CHECK(most < DELIVERIES / SLOTS * 1.1 && least > DELIVERIES / SLOTS * 0.9, "after %d: from %d to %d a slot", attempts, least, most);
+			if (!told && (attempts == 1 || attempts == plan.max_attempts - 1))
+			{
+				printf("# %d deliveries fail at once for the %d. time; retries in each %.3g s, from %" PRId64 " s on:\n#", DELIVERIES, attempts, width / 1000, base / 1000);
+				for (int i = 0; i < SLOTS; i++)
+					printf(" %d", slot[i]);
+				printf("\n");
+			}
+		}
+}
+
 /* Whatever stands in a plan: a delay from 0 to a year, or -1, and no undefined behaviour. */
 static void
 extremes(void)
@@ -357,6 +450,8 @@ main(void)
 	unit_group("the default plan spans at least 72 hours at any jitter", default_plan_spans_72_hours);
 	unit_group("jitter lengthens, evenly, and never shortens", jitter);
 	unit_group("a list of intervals", intervals);
+	unit_group("Retry-After", asked);
+	unit_group("a burst of failures comes back spread", no_spike);
 	unit_group("extreme plans", extremes);
 	unit_group("what is tried again", retryable);
 	unit_group("status lists", status_lists);
