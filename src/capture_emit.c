@@ -74,7 +74,8 @@ dmshook_catalogue_entity(text *type)
 				 errmsg("event type \"%s\" does not exist", wanted),
 				 nearest ? errhint("Did you mean \"%s\"? New types are made with dmshook.define_event_type().", nearest) :
 				 errhint("See dmshook.event_type, or make it with dmshook.define_event_type().")));
-	if (strncmp(wanted, "webhook.", 8) == 0)
+	/* failure notifications are raised by the dispatcher (notice.c) alone */
+	if (strncmp(wanted, "webhook.", 8) == 0 && !IsBackgroundWorker)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("event type \"%s\" is dmshook's own", wanted),

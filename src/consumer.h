@@ -103,7 +103,7 @@ typedef enum DmshookFate
 	DMSHOOK_FATE_RETRY			/* attempt, not final; queue row inserted, or (FROM_QUEUE) updated, with its due time */
 } DmshookFate;
 
-/* An open delivery in memory. Read-only for the dispatcher but for the last three. */
+/* An open delivery in memory. Read-only for the dispatcher but for the last four. */
 typedef struct DmshookEntry
 {
 	int64_t		id;
@@ -119,6 +119,7 @@ typedef struct DmshookEntry
 	int64_t		command;		/* of redelivery and replay; else 0 */
 
 	int			attempts;		/* the dispatcher's: made so far */
+	int			quick;			/* the dispatcher's: of these, not counted by the plan */
 	int64_t		due;			/* the dispatcher's: when to try again, FATE_RETRY */
 	void	   *data;			/* the dispatcher's: its transfer, then its result; it frees it */
 

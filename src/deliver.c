@@ -14,9 +14,9 @@
 #include "utils/timestamp.h"
 
 #include "deliver.h"
+#include "notice.h"
 #include "settings.h"
-
-#define USECS_PER_MSEC	INT64CONST(1000)
+#include "settings.h"
 
 static MemoryContext deliver_context = NULL;
 static DmshookFlight *ended_tests = NULL;
@@ -72,63 +72,88 @@ dmshook_flight_strip(DmshookFlight *flight)
 	flight->attempt.body = NULL;
 }
 
-/* The state and due time of an entry whose request ended. */
-static void
-decide(DmshookFlight *flight)
+/* What of an outcome is the receiver's doing; the rest says nothing about it. */
+static bool
+receivers_fault(DmshookOutcome outcome)
 {
-	const DmshookPlan *plan = &flight->profile->options.plan;
+	return outcome != DMSHOOK_INTERNAL_ERROR && outcome != DMSHOOK_TOO_LARGE;
+}
+
+/* The state and due time of an entry whose request ended, and what follows for its webhook. */
+static void
+decide(DmshookFlight *flight, int64 retry_after)
+{
+	DmshookWebhook *webhook = flight->webhook;
 	DmshookEntry *entry = flight->entry;
 	DmshookAttempt *a = &flight->attempt;
-	int64		delay = -1;
+	const DmshookOptions *options = &flight->profile->options;
+	DmshookVerdict verdict;
+	DmshookEnd	end = {
+		.event = a->event,
+		.outcome = a->outcome,
+		.status = a->status,
+		.started = receivers_fault(a->outcome) ? a->at : PG_INT64_MIN,
+		.retry_after = retry_after,
+		.attempts = a->attempt,
+		.quick = entry->quick,
+		.probe = flight->probe,
+		.notice = flight->event->type.len > 8 && memcmp(flight->event->type.data, "webhook.", 8) == 0,
+		.random = {pg_prng_double(&pg_global_prng_state), pg_prng_double(&pg_global_prng_state)}
+	};
+
+	dmshook_policy_end(&options->policy, &options->plan, &webhook->policy, GetCurrentTimestamp(), &end, &verdict);
+	dmshook_notice_add(webhook, flight, &verdict);
+	if (verdict.disable != DMSHOOK_DISABLE_NOT)
+		webhook->to_disable = true;
+	dmshook_roster_apply(webhook);
 
 	entry->attempts = a->attempt;
-	if (a->outcome == DMSHOOK_OK)
-	{
-		dmshook_entry_finish(entry, DMSHOOK_ENDED_OK);
-		return;
-	}
-	if (dmshook_plan_retryable(plan, a->outcome, a->status))
-		delay = dmshook_plan_delay(plan, entry->attempts, pg_prng_double(&pg_global_prng_state));
-	if (delay >= 0)
-		entry->due = GetCurrentTimestamp() + delay * USECS_PER_MSEC;
-	dmshook_entry_finish(entry, delay >= 0 ? DMSHOOK_FAILED : DMSHOOK_DEAD);
+	entry->quick = verdict.quick;
+	entry->due = verdict.due;
+	dmshook_entry_finish(entry,
+						 verdict.further == DMSHOOK_FURTHER_DELIVERED ? DMSHOOK_ENDED_OK :
+						 verdict.further == DMSHOOK_FURTHER_RETRY ? DMSHOOK_FAILED : DMSHOOK_DEAD);
 }
 
 static void
 note_health(DmshookFlight *flight)
 {
 	DmshookState *state = &flight->webhook->state;
+	const DmshookPolicyStored *stored = &flight->webhook->policy.stored;
 	DmshookAttempt *a = &flight->attempt;
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (flight->entry == NULL)
-		return;					/* tests say nothing about deliveries */
 	flight->webhook->state_dirty = true;
+	state->failures = stored->failures;
+	state->failing_since = stored->failing_since;
+	state->circuit_open_since = stored->circuit_open_since;
+	state->next_probe_at = stored->next_probe_at;
+	state->probes = stored->probes;
 	if (a->outcome == DMSHOOK_OK)
 	{
 		state->delivered++;
-		state->failures = 0;
-		state->failing_since = 0;
 		state->last_success_at = now;
 		return;
 	}
 	state->failed++;
-	state->failures++;
-	if (state->failing_since == 0)
-		state->failing_since = now;
 	state->last_failure_at = now;
 	strlcpy(state->last_error, a->error ? a->error : "", sizeof(state->last_error));
 	strlcpy(state->last_hint, a->hint ? a->hint : "", sizeof(state->last_hint));
 }
 
 static void
-end_flight(DmshookFlight *flight)
+end_flight(DmshookFlight *flight, int64 retry_after)
 {
-	note_health(flight);
 	if (flight->entry)
-		decide(flight);
+	{
+		decide(flight, retry_after);
+		note_health(flight);
+	}
 	else
 	{
+		/* tests say nothing about deliveries, but a good one is worth a probe */
+		if (flight->attempt.outcome == DMSHOOK_OK)
+			dmshook_policy_nudge(&flight->webhook->policy, GetCurrentTimestamp());
 		flight->next = ended_tests;
 		ended_tests = flight;
 	}
@@ -145,7 +170,7 @@ end_without_request(DmshookFlight *flight, DmshookOutcome outcome, const char *e
 	flight->text = MemoryContextStrdup(deliver_context, error);
 	a->error = flight->text;
 	a->hint = hint;
-	end_flight(flight);
+	end_flight(flight, -1);
 }
 
 static void
@@ -265,23 +290,50 @@ start(DmshookFlight *flight)
 	return true;
 }
 
-bool
+/*
+ * A quarter of the connections is kept for webhooks that work: hanging ones
+ * must not take them all, however many they are.
+ */
+static bool
+connections_scarce(const DmshookWebhook *webhook)
+{
+	return dmshook_transport_in_flight() >= dmshook_max_connections - dmshook_max_connections / 4 &&
+		dmshook_consumer_flying(webhook->consumer) > 1 &&
+		(webhook->state.last_success_at == 0 ||
+		 webhook->state.last_success_at < webhook->state.last_failure_at ||
+		 webhook->state.last_success_at < GetCurrentTimestamp() - USECS_PER_SEC);
+}
+
+DmshookStart
 dmshook_deliver_start(DmshookEntry *entry)
 {
 	DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
-	DmshookFlight *flight = make_flight(webhook, entry->payload);
-	DmshookAttempt *a = &flight->attempt;
+	const DmshookPolicy *policy = &webhook->profile->options.policy;
+	TimestampTz now = GetCurrentTimestamp();
+	DmshookFlight *flight;
+	DmshookAttempt *a;
+	bool		scarce = connections_scarce(webhook);
+	bool		probe;
 
+	if (scarce || !dmshook_policy_take(policy, &webhook->policy, now, &probe))
+	{
+		dmshook_roster_gate(webhook, now, scarce);
+		return DMSHOOK_NOT_NOW;
+	}
+	flight = make_flight(webhook, entry->payload);
 	flight->entry = entry;
+	flight->probe = probe;
+	a = &flight->attempt;
 	a->attempt = entry->attempts + 1;
-	a->kind = entry->kind;
+	a->kind = probe ? 'p' : entry->kind;
 	a->command = entry->command;
 	entry->data = flight;
 	if (start(flight))
-		return true;
+		return DMSHOOK_STARTED;
 	entry->data = NULL;
+	dmshook_policy_untake(policy, &webhook->policy, probe);
 	dmshook_flight_free(flight);
-	return false;
+	return DMSHOOK_NO_CONNECTION;
 }
 
 void
@@ -343,6 +395,7 @@ dmshook_deliver_finished(DmshookTransfer *transfer)
 	strlen(transfer->remote_address) + strlen(transfer->error) + strlen(transfer->hint) +
 	transfer->response_headers_len + transfer->response_body_len + 7;
 	char	   *at = flight->text = MemoryContextAlloc(deliver_context, size);
+	int64		retry_after;
 
 	a->outcome = transfer->outcome;
 	a->status = transfer->status;
@@ -368,8 +421,9 @@ dmshook_deliver_finished(DmshookTransfer *transfer)
 		a->response_body_len = transfer->response_body_len;
 	}
 	flight->transfer = NULL;
+	retry_after = transfer->retry_after_ms;
 	dmshook_transport_put(transfer);
-	end_flight(flight);
+	end_flight(flight, retry_after);
 }
 
 DmshookFlight *

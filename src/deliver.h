@@ -25,6 +25,7 @@ typedef struct DmshookFlight
 	DmshookProfile *profile;
 	DmshookCached *event;
 	DmshookEntry *entry;		/* NULL: a test */
+	bool		probe;			/* it tells whether an open circuit may close */
 	int			ticket;			/* of a test */
 	DmshookTransfer *transfer;	/* NULL: ended */
 	DmshookAttempt attempt;		/* filled when it ended; its strings are in text */
@@ -37,8 +38,15 @@ typedef struct DmshookFlight
 /* Dispatcher, once. */
 extern void dmshook_deliver_init(MemoryContext parent);
 
-/* Send an entry that is flying. False: no connection is free (take it back). */
-extern bool dmshook_deliver_start(DmshookEntry *entry);
+typedef enum DmshookStart
+{
+	DMSHOOK_STARTED,
+	DMSHOOK_NO_CONNECTION,		/* none is free */
+	DMSHOOK_NOT_NOW				/* its webhook may send no more for now; its gate is closed */
+} DmshookStart;
+
+/* Send an entry that is flying; unless it was started, take it back. */
+extern DmshookStart dmshook_deliver_start(DmshookEntry *entry);
 
 /* A picked entry that was cancelled before it could be sent: it ends without a request. */
 extern void dmshook_deliver_cancelled(DmshookEntry *entry);

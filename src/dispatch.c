@@ -31,6 +31,7 @@
 #include "feed.h"
 #include "housekeeping.h"
 #include "launcher.h"
+#include "notice.h"
 #include "reader.h"
 #include "replay.h"
 #include "results.h"
@@ -134,7 +135,7 @@ start_picked(void)
 	{
 		if (entry->cancelled)
 			dmshook_deliver_cancelled(entry);
-		else if (!loop.open || !dmshook_deliver_start(entry))
+		else if (!loop.open || dmshook_deliver_start(entry) != DMSHOOK_STARTED)
 		{
 			DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
 
@@ -160,10 +161,16 @@ send_ready(void)
 		entry = dmshook_consumer_send(consumer);
 		if (entry == NULL)
 			continue;
-		if (!dmshook_deliver_start(entry))
+		switch (dmshook_deliver_start(entry))
 		{
-			dmshook_entry_unsend(entry);
-			return;				/* all connections are busy */
+			case DMSHOOK_STARTED:
+				break;
+			case DMSHOOK_NOT_NOW:
+				dmshook_entry_unsend(entry);
+				break;
+			case DMSHOOK_NO_CONNECTION:
+				dmshook_entry_unsend(entry);
+				return;
 		}
 	}
 }
@@ -265,6 +272,7 @@ write_positions(List *commands, int64 now)
 		dmshook_results_positions(persist, &loop.place, !loop.open);
 		dmshook_replays_persist();
 		dmshook_results_health();
+		dmshook_notices_write();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(loop.turn);
@@ -277,6 +285,7 @@ write_positions(List *commands, int64 now)
 
 	if (persist)
 		dmshook_persist_end(loop.set, error == NULL);
+	dmshook_notices_end(error == NULL);
 	loop.last_persist = now;
 	if (error)
 	{
@@ -392,7 +401,8 @@ turn(int64 now)
 	if (!XLogRecPtrIsInvalid(flush))
 		XLogFlush(flush);
 
-	if (now >= loop.failed_until && (commands != NIL || persist_due(now) || !loop.open))
+	if (now >= loop.failed_until &&
+		(commands != NIL || persist_due(now) || !loop.open || dmshook_notices_due() <= GetCurrentTimestamp()))
 		write_positions(commands, now);
 	/* what was written has made room */
 	loop.feeding |= dmshook_feed_wanted(loop.set);
@@ -412,6 +422,8 @@ turn_due(int64 now, bool latch)
 		return true;
 	if (!loop.open && now >= loop.failed_until)
 		return true;
+	if (loop.open && dmshook_notices_due() <= GetCurrentTimestamp())
+		return true;
 	return dmshook_reader_has_gaps(loop.reader) && now - loop.last_turn >= GAP_POLL_US;
 }
 
@@ -423,8 +435,9 @@ sleep_ms(int64 now)
 	TimestampTz due = dmshook_feed_next_due();
 	long		curl = dmshook_transport_timeout();
 
+	due = Min(due, dmshook_roster_next_gate());
 	if (loop.open)
-		due = Min(due, dmshook_housekeeping_due());
+		due = Min(due, Min(dmshook_housekeeping_due(), dmshook_notices_due()));
 	if (loop.more || loop.feeding)
 		until = loop.last_turn + PACE_US;
 	if (loop.first_result != 0)
@@ -523,6 +536,7 @@ dmshook_dispatch(void)
 	while (!ShutdownRequestPending && !loop.gone)
 	{
 		int64		now;
+		bool		result;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -534,8 +548,9 @@ dmshook_dispatch(void)
 		}
 
 		dmshook_transport_run(0);
-		if (collect())
-			send_ready();
+		result = collect();
+		dmshook_roster_regate(GetCurrentTimestamp(), result);
+		send_ready();
 		now = monotonic_us();
 		if (turn_due(now, MyLatch->is_set))
 		{

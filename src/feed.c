@@ -311,6 +311,8 @@ queue_fetched(const DmshookEvent *row, void *arg)
 
 	pick->entry = dmshook_consumer_pick(pick->webhook->consumer, &event, pick->row->kind,
 										pick->row->command, pick->row->attempts);
+	if (pick->entry)
+		pick->entry->quick = pick->row->quick;
 	dmshook_cache_end(cached);
 }
 

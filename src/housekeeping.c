@@ -95,7 +95,7 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	else
 	{
 		TimestampTz comes_of_age = TIMESTAMP_NOT_FINITE(oldest) ? DT_NOEND :
-			oldest + (int64) Min(dmshook_retention, dmshook_max_wait) * USECS_PER_SEC;
+		oldest + (int64) Min(dmshook_retention, dmshook_max_wait) * USECS_PER_SEC;
 
 		next_look = Min(Max(comes_of_age, now + USECS_PER_SEC), now + IDLE_MS * INT64CONST(1000));
 	}

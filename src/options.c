@@ -59,6 +59,9 @@ static void read_http_version(const char *name, const JsonbValue *value, Dmshook
 static void read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_success(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_no_retry(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_breaker(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_rate_limit(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_disable_after(const char *name, const JsonbValue *value, DmshookOptions *out);
 
 /* Those of this version, in the order of the documentation. */
 static const Option known_options[] = {
@@ -66,6 +69,8 @@ static const Option known_options[] = {
 	{"connect_timeout", read_connect_timeout},
 	{"max_attempts", read_max_attempts},
 	{"backoff", read_backoff},
+	{"breaker", read_breaker},
+	{"rate_limit", read_rate_limit},
 	{"max_in_flight", read_max_in_flight},
 	{"ordering", read_ordering},
 	{"format", read_format},
@@ -74,12 +79,13 @@ static const Option known_options[] = {
 	{"ca_certificate", read_ca_certificate},
 	{"success", read_success},
 	{"no_retry", read_no_retry},
+	{"disable_after", read_disable_after},
 };
 
 /* Documented for later versions: refused, never accepted and ignored. */
 static const char *const later_options[] = {
-	"breaker", "rate_limit", "signature", "signature_header",
-	"transform", "allowed_addresses", "disable_after", "alert_to", "retention",
+	"signature", "signature_header",
+	"transform", "allowed_addresses", "alert_to", "retention",
 };
 
 /* Kinds of authentication and their members; of this version those with members. */
@@ -471,6 +477,73 @@ read_backoff(const char *name, const JsonbValue *value, DmshookOptions *out)
 				 errmsg("webhook option \"backoff\": \"max\" is shorter than \"initial\"")));
 }
 
+#define WANTED_BREAKER \
+	"{\"failures\": 20, \"deliveries\": 5, \"probe\": {\"initial\": \"30s\", \"max\": \"15m\"}}, or null for none"
+
+static void
+read_probe_member(const char *name, const JsonbValue *value, void *arg)
+{
+	DmshookPolicy *policy = arg;
+
+	if (value->type == jbvNull)
+		return;
+	if (strcmp(name, "initial") == 0)
+		policy->probe_initial = option_interval("breaker.probe.initial", value, 1, MAX_DELAY, WANTED_DELAY);
+	else if (strcmp(name, "max") == 0)
+		policy->probe_max = option_interval("breaker.probe.max", value, 1, MAX_DELAY, WANTED_DELAY);
+	else
+		bad_option("breaker", WANTED_BREAKER);
+}
+
+static void
+read_breaker_member(const char *name, const JsonbValue *value, void *arg)
+{
+	DmshookPolicy *policy = arg;
+
+	if (value->type == jbvNull)
+		return;
+	if (strcmp(name, "failures") == 0)
+		policy->breaker_failures = option_int("breaker.failures", value, 1, 1000000, "a whole number from 1 to 1000000");
+	else if (strcmp(name, "deliveries") == 0)
+		policy->breaker_deliveries = option_int("breaker.deliveries", value, 1, DMSHOOK_BREAKER_DELIVERIES,
+												psprintf("a whole number from 1 to %d", DMSHOOK_BREAKER_DELIVERIES));
+	else if (strcmp(name, "probe") == 0 && value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data))
+		each_member_of(value->val.binary.data, read_probe_member, policy);
+	else
+		bad_option("breaker", WANTED_BREAKER);
+}
+
+/* JSON null is a value of this one: no breaker. {} is the default. */
+static void
+read_breaker(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	if (value->type == jbvNull)
+	{
+		out->policy.breaker = false;
+		return;
+	}
+	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		bad_option(name, WANTED_BREAKER);
+	each_member_of(value->val.binary.data, read_breaker_member, &out->policy);
+	if (out->policy.probe_max < out->policy.probe_initial)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("webhook option \"breaker\": \"probe.max\" is shorter than \"probe.initial\"")));
+}
+
+static void
+read_rate_limit(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	out->policy.rate_limit = option_number(name, value, 0.001, 1000000, "a number of requests per second, from 0.001 to 1000000");
+}
+
+static void
+read_disable_after(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	out->policy.disable_after = option_interval(name, value, 1000, 3650 * MS_PER_DAY,
+												"an interval from 1 second to 10 years, such as \"5 days\"");
+}
+
 /* The list that an error shows. */
 static char *
 option_names(void)
@@ -523,7 +596,8 @@ read_option(const char *name, const JsonbValue *value, void *arg)
 	{
 		if (strcmp(name, known_options[i].name) == 0)
 		{
-			if (value->type != jbvNull)
+			/* null is the default, but for breaker: none */
+			if (value->type != jbvNull || strcmp(name, "breaker") == 0)
 				known_options[i].read(name, value, arg);
 			return;
 		}
@@ -543,6 +617,7 @@ dmshook_options_parse(Jsonb *options, DmshookOptions *out)
 	out->max_in_flight = 32;
 	out->http_version = 11;
 	dmshook_plan_default(&out->plan);
+	dmshook_policy_default(&out->policy);
 
 	if (options == NULL)
 		return;
@@ -552,6 +627,7 @@ dmshook_options_parse(Jsonb *options, DmshookOptions *out)
 				 errmsg("webhook options are not a JSON object"),
 				 errhint("Write them as {\"timeout\": \"15s\", ...}. There are: %s.", option_names())));
 	each_member(options, read_option, out);
+	out->policy.max_in_flight = out->max_in_flight;
 
 	/* A list of four intervals asks for five attempts, unless it is said otherwise. */
 	max_attempts = getKeyJsonValueFromContainer(&options->root, "max_attempts", strlen("max_attempts"), &buf);

@@ -8,6 +8,7 @@
 #include "postgres.h"
 #include "utils/jsonb.h"
 
+#include "policy.h"
 #include "schedule.h"
 
 typedef struct DmshookOptions
@@ -20,6 +21,7 @@ typedef struct DmshookOptions
 	bool		ordered;		/* ordering: entity */
 	int			shape;			/* of the body: shape.h */
 	DmshookPlan plan;
+	DmshookPolicy policy;
 } DmshookOptions;
 
 /*

@@ -81,6 +81,7 @@ put_row(DmshookQueueRow *row, const DmshookEntry *entry, TimestampTz due_at)
 	row->kind = entry->kind;
 	row->command = entry->command;
 	row->entity = entry->entity;
+	row->quick = entry->quick;
 }
 
 static void

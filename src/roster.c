@@ -199,6 +199,7 @@ make_profile(const DmshookWebhookRow *row)
 	profile->version = row->version;
 	dmshook_plan_default(&profile->options.plan);
 	profile->options.max_in_flight = 1;
+	dmshook_policy_default(&profile->options.policy);
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -261,12 +262,115 @@ dmshook_roster_apply(DmshookWebhook *webhook)
 	int			wanted = options->max_in_flight + WINDOW_SPARE + 3 * webhook->committed;
 
 	webhook->window = Min(wanted, WINDOW_MAX);
-	settings.may_send = webhook->row->enabled && !webhook->row->paused && !webhook->dropped;
+	settings.may_send = webhook->row->enabled && !webhook->row->paused && !webhook->dropped && !webhook->gated;
 	settings.ordered = webhook->ordered;
 	settings.window = webhook->window;
-	settings.max_in_flight = options->max_in_flight;
+	settings.max_in_flight = dmshook_policy_in_flight(&options->policy, &webhook->policy);
 	if (!dmshook_consumer_set(webhook->consumer, &settings))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+}
+
+#define SCARCE_PAUSE_US	50000	/* no connection to spare: ask again after that */
+
+static int	ngated = 0;
+
+void
+dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, bool scarce)
+{
+	int64_t		next = DMSHOOK_NEVER;
+	DmshookGate gate = dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next);
+
+	if (scarce && gate <= DMSHOOK_PASS_PROBE)
+		next = now + SCARCE_PAUSE_US;
+	else if (gate <= DMSHOOK_PASS_PROBE)
+		next = now;
+	webhook->gate_next = next == DMSHOOK_NEVER ? DT_NOEND : next;
+	if (!webhook->gated)
+		ngated++;
+	webhook->gated = true;
+	dmshook_roster_apply(webhook);
+}
+
+static void
+ungate(DmshookWebhook *webhook)
+{
+	if (!webhook->gated)
+		return;
+	webhook->gated = false;
+	ngated--;
+}
+
+void
+dmshook_roster_regate(TimestampTz now, bool result)
+{
+	DmshookWebhook *webhook = NULL;
+
+	if (ngated == 0)
+		return;
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		int64_t		next = DMSHOOK_NEVER;
+
+		if (!webhook->gated || (webhook->gate_next > now && !result))
+			continue;
+		if (dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next) <= DMSHOOK_PASS_PROBE)
+		{
+			ungate(webhook);
+			dmshook_roster_apply(webhook);
+		}
+		else
+			webhook->gate_next = next == DMSHOOK_NEVER ? DT_NOEND : next;
+	}
+}
+
+TimestampTz
+dmshook_roster_next_gate(void)
+{
+	TimestampTz result = DT_NOEND;
+	DmshookWebhook *webhook = NULL;
+
+	if (ngated == 0)
+		return result;
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (webhook->gated && webhook->row->enabled && !webhook->row->paused)
+			result = Min(result, webhook->gate_next);
+	}
+	return result;
+}
+
+/* Where it left off in an earlier life. */
+static void
+load_policy(DmshookWebhook *webhook, const DmshookWebhookRow *row)
+{
+	DmshookPolicyStored stored = {
+		.failures = row->failures,
+		.failing_since = row->failing_since,
+		.circuit_open_since = row->circuit_open_since,
+		.next_probe_at = row->next_probe_at,
+		.probes = row->probes
+	};
+
+	dmshook_policy_load(&webhook->policy, &stored, GetCurrentTimestamp());
+}
+
+/* What a change of its row means for the pace. */
+static void
+policy_changed(DmshookWebhook *webhook, const DmshookWebhookRow *row)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if ((row->enabled && !webhook->row->enabled) || strcmp(row->url, webhook->row->url) != 0)
+	{
+		dmshook_policy_reset(&webhook->policy, now);
+		webhook->to_disable = false;
+		webhook->state_dirty = true;
+	}
+	else if (webhook->row->paused && !row->paused)
+		dmshook_policy_nudge(&webhook->policy, now);
+	else if (webhook->row->version == row->version)
+		return;
+	ungate(webhook);
 }
 
 /* A webhook that was not there: its consumer, state and place. */
@@ -288,6 +392,7 @@ add_webhook(DmshookConsumers *set, const DmshookWebhookRow *row, bool start, int
 	webhook->state.failed = row->failed;
 	webhook->state.failures = row->failures;
 	webhook->place.low = row->low;
+	load_policy(webhook, row);
 	ItemPointerSetInvalid(&webhook->place.tid);
 	ItemPointerSetInvalid(&webhook->state.tid);
 
@@ -335,7 +440,10 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 			}
 		}
 		if (webhook->row)
+		{
+			policy_changed(webhook, row);
 			wipe_row(webhook->row);
+		}
 		webhook->row = row;
 		if (start)
 			webhook->ordered = webhook->profile->options.ordered;
@@ -359,6 +467,7 @@ dmshook_roster_remove(DmshookWebhook *webhook)
 	wipe_row(webhook->row);
 	hash_search(webhooks, &webhook->id, HASH_REMOVE, NULL);
 	dlist_delete(&webhook->node);
+	ungate(webhook);
 	if (webhook->context)
 		MemoryContextDelete(webhook->context);
 	pfree(webhook);

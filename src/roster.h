@@ -12,6 +12,7 @@
 #include "cache.h"
 #include "consumer.h"
 #include "options.h"
+#include "policy.h"
 #include "sign.h"
 #include "store.h"
 #include "transport.h"
@@ -53,6 +54,15 @@ typedef struct DmshookWebhook
 	TimestampTz due_from;		/* queue rows due before it have been picked */
 	TimestampTz next_due;		/* when to look at the queue again; DT_NOEND: never */
 	bool		due_blocked;	/* rows are due, but it may not send more now */
+	DmshookPolicyState policy;
+	bool		gated;			/* nothing may go until gate_next, or until a result */
+	TimestampTz gate_next;		/* DT_NOEND: until a result */
+	bool		to_disable;		/* its receiver says so; the row is still to be written */
+	DmshookDigest exhausted;	/* notices of deliveries given up */
+	int64		exhausted_event;	/* the last of them */
+	int64		exhausted_nonce;
+	int64		exhausted_written;	/* told in the current transaction; so the next */
+	bool		disabled_written;
 	DmshookState state;
 	bool		state_dirty;
 	DmshookStoredPlace place;
@@ -89,6 +99,13 @@ extern void dmshook_roster_remove(DmshookWebhook *webhook);
 
 /* Settings of its consumer: may it send, window, in flight. */
 extern void dmshook_roster_apply(DmshookWebhook *webhook);
+
+/* It may send no more for now (dmshook_policy_take() refused, or connections are scarce): until when? */
+extern void dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, bool scarce);
+
+/* Open the gates of those that may send again; result: something ended, ask all. */
+extern void dmshook_roster_regate(TimestampTz now, bool result);
+extern TimestampTz dmshook_roster_next_gate(void);
 
 /* Is the event for the webhook, by the version that holds its id? */
 extern bool dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event);

@@ -242,6 +242,10 @@ dmshook_store_webhooks(int webhook)
 		row->delivered = dmshook_store_column_int8(i, 11, 0);
 		row->failed = dmshook_store_column_int8(i, 12, 0);
 		row->failures = DatumGetInt32(dmshook_store_column(i, 13, NULL));
+		row->failing_since = (TimestampTz) dmshook_store_column_int8(i, 14, 0);
+		row->circuit_open_since = (TimestampTz) dmshook_store_column_int8(i, 15, 0);
+		row->next_probe_at = (TimestampTz) dmshook_store_column_int8(i, 16, 0);
+		row->probes = DatumGetInt32(dmshook_store_column(i, 17, NULL));
 		old = MemoryContextSwitchTo(context);
 		result = lappend(result, row);
 		MemoryContextSwitchTo(old);
@@ -367,13 +371,34 @@ dmshook_store_place(DmshookStoredPlace *place, int64 low)
 	place->low = low;
 }
 
+/* A time, or NULL for 0. */
+static void
+set_time(Datum *values, char *nulls, int i, TimestampTz time)
+{
+	values[i] = TimestampTzGetDatum(time);
+	nulls[i] = time == 0 ? 'n' : ' ';
+}
+
+bool
+dmshook_store_disable(int webhook, const char *reason)
+{
+	Datum		values[2] = {Int32GetDatum(webhook), CStringGetTextDatum(reason)};
+	bool		result;
+
+	SPI_connect();
+	dmshook_store_run(Q_DISABLE, values, NULL, false);
+	result = DatumGetBool(dmshook_store_column(0, 1, NULL));
+	SPI_finish();
+	return result;
+}
+
 void
 dmshook_store_state(DmshookState *state)
 {
 	Datum		texts[2] = {CStringGetTextDatum(state->last_error), CStringGetTextDatum(state->last_hint)};
 	bool		text_nulls[2] = {state->last_error[0] == '\0', state->last_error[0] == '\0'};
-	Datum		values[9];
-	char		nulls[9];
+	Datum		values[12];
+	char		nulls[12];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(&state->tid);
@@ -381,12 +406,12 @@ dmshook_store_state(DmshookState *state)
 	values[2] = Int64GetDatum(state->delivered);
 	values[3] = Int64GetDatum(state->failed);
 	values[4] = Int32GetDatum(state->failures);
-	values[5] = TimestampTzGetDatum(state->failing_since);
-	nulls[5] = state->failing_since == 0 ? 'n' : ' ';
-	values[6] = TimestampTzGetDatum(state->last_success_at);
-	nulls[6] = state->last_success_at == 0 ? 'n' : ' ';
-	values[7] = TimestampTzGetDatum(state->last_failure_at);
-	nulls[7] = state->last_failure_at == 0 ? 'n' : ' ';
+	set_time(values, nulls, 5, state->failing_since);
+	set_time(values, nulls, 6, state->last_success_at);
+	set_time(values, nulls, 7, state->last_failure_at);
+	set_time(values, nulls, 9, state->circuit_open_since);
+	set_time(values, nulls, 10, state->next_probe_at);
+	values[11] = Int32GetDatum(state->probes);
 	values[8] = dmshook_store_array(texts, text_nulls, 2, TEXTOID, -1, false, TYPALIGN_INT);
 	SPI_connect();
 	if (!ItemPointerIsValid(&state->tid) ||
@@ -442,4 +467,14 @@ dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than,
 	}
 	SPI_finish();
 	return seen;
+}
+
+void
+dmshook_store_notice(int webhook, const char *kind, const char *detail)
+{
+	Datum		values[3] = {Int32GetDatum(webhook), CStringGetTextDatum(kind), CStringGetTextDatum(detail)};
+
+	SPI_connect();
+	dmshook_store_run(Q_NOTICE, values, NULL, false);
+	SPI_finish();
 }

@@ -52,6 +52,10 @@ typedef struct DmshookWebhookRow
 	int64		delivered;
 	int64		failed;
 	int			failures;
+	TimestampTz failing_since;	/* 0: NULL; so the next two */
+	TimestampTz circuit_open_since;
+	TimestampTz next_probe_at;
+	int			probes;
 } DmshookWebhookRow;
 
 typedef struct DmshookCommand
@@ -75,6 +79,7 @@ typedef struct DmshookQueueRow
 	char		kind;			/* as attempt.kind */
 	int64		command;
 	uint64		entity;
+	int			quick;
 	int64		nonce;			/* of the event; set by dmshook_store_queue_cancel() only */
 } DmshookQueueRow;
 
@@ -237,7 +242,10 @@ typedef struct DmshookState
 	int64		delivered;
 	int64		failed;
 	int			failures;		/* in a row */
-	TimestampTz failing_since;	/* 0: not failing */
+	TimestampTz failing_since;	/* 0: not failing; so the next two */
+	TimestampTz circuit_open_since;
+	TimestampTz next_probe_at;
+	int			probes;
 	TimestampTz last_success_at;
 	TimestampTz last_failure_at;
 	char		last_error[384];
@@ -247,7 +255,16 @@ typedef struct DmshookState
 
 extern void dmshook_store_state(DmshookState *state);
 
-/* A failure notice; detail is a JSON object. */
+/*
+ * Disable a webhook; false: its row is locked by somebody's open transaction,
+ * try again later.
+ */
+extern bool dmshook_store_disable(int webhook, const char *reason);
+
+/* A failure notice to everybody who wants it: alert, NOTIFY, event. detail is a JSON object. */
+extern void dmshook_store_notice(int webhook, const char *kind, const char *detail);
+
+/* The row only. */
 extern void dmshook_store_alert(int webhook, const char *kind, const char *detail);
 
 #endif							/* DMSHOOK_STORE_H */

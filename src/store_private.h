@@ -52,6 +52,8 @@ typedef enum StoreQuery
 	Q_REMOVE_OLD,
 	Q_REMOVE_TESTS,
 	Q_REMOVE_COMMANDS,
+	Q_DISABLE,
+	Q_NOTICE,
 	Q_ALERT,
 	N_QUERIES
 } StoreQuery;

@@ -70,7 +70,7 @@ dmshook_store_queue_put(const DmshookQueueRow *rows, int n)
 {
 	Datum	   *elems = palloc(sizeof(Datum) * n);
 	bool	   *nulls = palloc0(sizeof(bool) * n);
-	Datum		values[7];
+	Datum		values[8];
 
 #define FILL(expression) for (int i = 0; i < n; i++) elems[i] = (expression)
 	FILL(Int64GetDatum(rows[i].event));
@@ -91,6 +91,8 @@ dmshook_store_queue_put(const DmshookQueueRow *rows, int n)
 	values[5] = int8_array(elems, n);
 	FILL(Int64GetDatum((int64) rows[i].entity));
 	values[6] = int8_array(elems, n);
+	FILL(Int16GetDatum(rows[i].quick));
+	values[7] = dmshook_store_array(elems, NULL, n, INT2OID, 2, true, TYPALIGN_SHORT);
 	SPI_connect();
 	dmshook_store_run(Q_QUEUE_PUT, values, NULL, false);
 	SPI_finish();
@@ -112,7 +114,7 @@ dmshook_store_queue_remove(const DmshookQueueRow *rows, int n)
 	SPI_finish();
 }
 
-/* A row of (event, due_at, attempts, kind, command, entity). */
+/* A row of (event, due_at, attempts, kind, command, entity, quick[, nonce]). */
 static DmshookQueueRow *
 queue_row(MemoryContext context, int webhook, uint64 row)
 {
@@ -127,8 +129,9 @@ queue_row(MemoryContext context, int webhook, uint64 row)
 	result->kind = DatumGetChar(dmshook_store_column(row, 4, NULL));
 	result->command = dmshook_store_column_int8(row, 5, 0);
 	result->entity = (uint64) dmshook_store_column_int8(row, 6, 0);
-	if (SPI_tuptable->tupdesc->natts > 6)
-		result->nonce = dmshook_store_column_int8(row, 7, 0);
+	result->quick = DatumGetInt16(dmshook_store_column(row, 7, NULL));
+	if (SPI_tuptable->tupdesc->natts > 7)
+		result->nonce = dmshook_store_column_int8(row, 8, 0);
 	return result;
 }
 

@@ -17,7 +17,7 @@
 
 #include "store_private.h"
 
-#define MAX_ARGS 9
+#define MAX_ARGS 12
 
 typedef struct QueryDef
 {
@@ -49,7 +49,8 @@ static const QueryDef query_defs[N_QUERIES] = {
 	},
 	[Q_WEBHOOKS] = {
 		"SELECT w.id, w.name, w.url, w.method, w.enabled, w.paused, w.version, w.options,"
-		" p.low, s.upto, t.delivered, t.failed, t.failures"
+		" p.low, s.upto, t.delivered, t.failed, t.failures,"
+		" t.failing_since, t.circuit_open_since, t.next_probe_at, t.probes"
 		" FROM dmshook.webhook AS w"
 		" LEFT JOIN dmshook.position AS p ON p.webhook OPERATOR(pg_catalog.=) w.id AND p.command OPERATOR(pg_catalog.=) 0"
 		" LEFT JOIN dmshook.skip AS s ON s.webhook OPERATOR(pg_catalog.=) w.id"
@@ -82,12 +83,12 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" ORDER BY 1, 2", {INT8OID, INT8OID}
 	},
 	[Q_QUEUE_PUT] = {
-		"INSERT INTO dmshook.queue AS q (event, webhook, due_at, attempts, kind, command, entity)"
+		"INSERT INTO dmshook.queue AS q (event, webhook, due_at, attempts, kind, command, entity, quick)"
 		" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
-		" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7)) AS r"
+		" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)) AS r"
 		" ON CONFLICT (event, webhook) DO UPDATE SET due_at = EXCLUDED.due_at, attempts = EXCLUDED.attempts,"
-		" kind = EXCLUDED.kind, command = EXCLUDED.command",
-		{INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, CHARARRAYOID, INT8ARRAYOID, INT8ARRAYOID}
+		" kind = EXCLUDED.kind, command = EXCLUDED.command, quick = EXCLUDED.quick",
+		{INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID, CHARARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT2ARRAYOID}
 	},
 	[Q_QUEUE_REMOVE] = {
 		"DELETE FROM dmshook.queue AS q USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS r (event, webhook)"
@@ -95,13 +96,13 @@ static const QueryDef query_defs[N_QUERIES] = {
 		{INT8ARRAYOID, INT4ARRAYOID}
 	},
 	[Q_QUEUE_DUE] = {
-		"SELECT q.event, q.due_at, q.attempts, q.kind, q.command, q.entity FROM dmshook.queue AS q"
+		"SELECT q.event, q.due_at, q.attempts, q.kind, q.command, q.entity, q.quick FROM dmshook.queue AS q"
 		" WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.due_at OPERATOR(pg_catalog.>=) $2 AND NOT q.cancelled"
 		" ORDER BY q.due_at LIMIT $3", {INT4OID, TIMESTAMPTZOID, INT4OID}
 	},
 	[Q_QUEUE_CANCELLED] = {
 		"DELETE FROM dmshook.queue AS q WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.cancelled"
-		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity,"
+		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity, q.quick,"
 		" coalesce((SELECT e.nonce FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) q.event), 0)",
 		{INT4OID}
 	},
@@ -145,7 +146,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_QUEUE_CANCEL] = {
 		"DELETE FROM dmshook.queue AS q WHERE q.webhook OPERATOR(pg_catalog.=) $1"
 		" AND q.event OPERATOR(pg_catalog.>=) $2 AND q.event OPERATOR(pg_catalog.<=) $3 AND q.event OPERATOR(pg_catalog.<>) ALL ($4)"
-		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity,"
+		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity, q.quick,"
 		" coalesce((SELECT e.nonce FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) q.event), 0)",
 		{INT4OID, INT8OID, INT8OID, INT8ARRAYOID}
 	},
@@ -227,18 +228,25 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_STATE_UPDATE] = {
 		"UPDATE dmshook.webhook_state AS t SET delivered = $3, failed = $4, failures = $5, failing_since = $6,"
 		" last_success_at = coalesce($7, t.last_success_at), last_failure_at = coalesce($8, t.last_failure_at),"
-		" last_error = coalesce(($9)[1], t.last_error), last_hint = coalesce(($9)[2], t.last_hint)"
+		" last_error = coalesce(($9)[1], t.last_error), last_hint = coalesce(($9)[2], t.last_hint),"
+		" circuit_open_since = $10, next_probe_at = $11, probes = $12"
 		" WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.webhook OPERATOR(pg_catalog.=) $2 RETURNING t.ctid",
-		{TIDOID, INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID}
+		{TIDOID, INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
 	[Q_STATE_PUT] = {
 		"INSERT INTO dmshook.webhook_state AS t (webhook, delivered, failed, failures, failing_since,"
-		" last_success_at, last_failure_at, last_error, last_hint)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, ($8)[1], ($8)[2])"
+		" last_success_at, last_failure_at, last_error, last_hint, circuit_open_since, next_probe_at, probes)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, ($8)[1], ($8)[2], $9, $10, $11)"
 		" ON CONFLICT (webhook) DO UPDATE SET delivered = $2, failed = $3, failures = $4, failing_since = $5,"
 		" last_success_at = coalesce($6, t.last_success_at), last_failure_at = coalesce($7, t.last_failure_at),"
-		" last_error = coalesce(($8)[1], t.last_error), last_hint = coalesce(($8)[2], t.last_hint) RETURNING t.ctid",
-		{INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID}
+		" last_error = coalesce(($8)[1], t.last_error), last_hint = coalesce(($8)[2], t.last_hint),"
+		" circuit_open_since = $9, next_probe_at = $10, probes = $11 RETURNING t.ctid",
+		{INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+	},
+	[Q_DISABLE] = {
+		"SELECT dmshook._disable_failing($1, $2)", {INT4OID, TEXTOID}
 	},
 	[Q_LAST_OLDER] = {
 		"SELECT pg_catalog.max(x.id) FROM (SELECT e.id, e.at FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.>) $1"
@@ -264,6 +272,9 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_REMOVE_COMMANDS] = {
 		"DELETE FROM dmshook.command AS c WHERE c.done_at OPERATOR(pg_catalog.<) $1"
 		" AND NOT EXISTS (SELECT FROM dmshook.position AS p WHERE p.command OPERATOR(pg_catalog.=) c.id)", {TIMESTAMPTZOID}
+	},
+	[Q_NOTICE] = {
+		"SELECT dmshook._notice($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}
 	},
 	[Q_ALERT] = {
 		"INSERT INTO dmshook.alert (webhook, kind, detail) VALUES ($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}

@@ -178,11 +178,13 @@ CREATE TABLE dmshook.queue (
 	command   bigint NOT NULL DEFAULT 0,
 	entity    bigint NOT NULL,
 	cancelled boolean NOT NULL DEFAULT false,
+	quick     smallint NOT NULL DEFAULT 0,
 	PRIMARY KEY (event, webhook)
 );
 CREATE INDEX queue_due ON dmshook.queue (webhook, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX queue_entity ON dmshook.queue (webhook, entity, event);
 COMMENT ON TABLE dmshook.queue IS 'open deliveries that were tried, are sent again by hand, or (due_at NULL) wait behind such a one of the same entity';
+COMMENT ON COLUMN dmshook.queue.quick IS 'of the attempts: quick retries after a broken connection, which the plan does not count';
 COMMENT ON COLUMN dmshook.queue.entity IS 'hash of entity and key';
 
 /* One HTTP request, or (outcome NULL) an end without one. Append-only. */

@@ -342,7 +342,7 @@ BEGIN
 	PERFORM dmshook._check_headers(hdrs, auth);
 	PERFORM dmshook._check_filter(filter);
 	PERFORM dmshook._check_options(coalesce(options, '{}'));
-	opts := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(coalesce(options, '{}')) o WHERE o.value <> 'null');
+	opts := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(coalesce(options, '{}')) o WHERE o.value <> 'null' OR o.key = 'breaker');
 	IF secret IS NULL THEN
 		secret := dmshook._generate_secret();
 	ELSE
@@ -442,7 +442,7 @@ BEGIN
 	END IF;
 	IF options IS NOT NULL THEN
 		PERFORM dmshook._check_options(options);
-		n.options := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(w.options || options) o WHERE o.value <> 'null');
+		n.options := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(w.options || options) o WHERE o.value <> 'null' OR o.key = 'breaker');
 		PERFORM dmshook._check_options(n.options);	-- what fits alone may not fit together
 		what := what || CASE WHEN n.options <> w.options THEN format('options %s', dmshook._show_options(options)) END;
 	END IF;
@@ -478,7 +478,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook.alter_webhook IS
-	'change a webhook. NULL leaves as it was; '''' and {"kind":"none"} remove; headers are replaced as a whole; options merge by key, JSON null is the default again';
+	'change a webhook. NULL leaves as it was; '''' and {"kind":"none"} remove; headers are replaced as a whole; options merge by key, JSON null is the default again (of breaker: none)';
 
 /* Events that a webhook would have got while it was disabled; counted up to a limit. */
 CREATE FUNCTION dmshook._count_skipped(webhook_id int, upto bigint, stop_at bigint) RETURNS bigint
@@ -553,6 +553,26 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook.disable_webhook IS 'skip new events; what waits stays';
+
+/* The dispatcher's: it waits for nobody's open transaction. */
+CREATE FUNCTION dmshook._disable_failing(webhook_id int, reason text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	w dmshook.webhook;
+BEGIN
+	SELECT * INTO w FROM dmshook.webhook WHERE id = webhook_id FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN false;
+	ELSIF w.enabled THEN
+		UPDATE dmshook.webhook SET enabled = false, disabled_reason = reason, changed_at = clock_timestamp() WHERE id = w.id;
+		PERFORM dmshook._write_subscription(w.id);
+		INSERT INTO dmshook.change (by_role, webhook, what) VALUES ('dmshook', w.name, 'disabled: ' || reason);
+		PERFORM dmshook._wake();
+	END IF;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION dmshook._disable_failing IS 'disable a webhook for its receiver''s sake; false: somebody has it locked, try again later';
 
 CREATE FUNCTION dmshook.pause_webhook(name text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

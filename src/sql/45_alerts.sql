@@ -1,0 +1,46 @@
+/*
+ * Failure notifications: what the dispatcher tells when a webhook fails,
+ * recovers, is disabled, or a delivery was given up.
+ */
+
+/* A notice: a row, NOTIFY dmshook, and an event for webhooks that subscribe to such. */
+CREATE FUNCTION dmshook._notice(webhook_id int, kind text, detail jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	webhook_name text := (SELECT w.name FROM dmshook.webhook w WHERE w.id = webhook_id);
+	alert_id     bigint;
+BEGIN
+	INSERT INTO dmshook.alert AS a (webhook, kind, detail) VALUES (webhook_id, _notice.kind, _notice.detail) RETURNING a.id INTO alert_id;
+	PERFORM pg_notify('dmshook', left(jsonb_build_object('alert', alert_id, 'webhook', webhook_name, 'kind', kind, 'detail', detail)::text, 7900));
+	IF EXISTS (SELECT FROM dmshook.event_type t WHERE t.name = 'webhook.' || kind) THEN
+		PERFORM dmshook.emit('webhook.' || kind, 'webhook', jsonb_build_object('name', webhook_name), detail || jsonb_build_object('alert', alert_id));
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION dmshook._notice IS 'write a failure notification: alert, NOTIFY, operational event';
+
+CREATE VIEW dmshook.alerts AS
+	SELECT a.id, a.at, w.name AS webhook, a.kind, a.detail, a.sent_to, a.acknowledged_at IS NOT NULL AS acknowledged,
+		a.acknowledged_at, a.acknowledged_by
+	FROM dmshook.alert a LEFT JOIN dmshook.webhook w ON w.id = a.webhook;
+COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook, and as events webhook.failing, .recovered, .disabled, .delivery_exhausted to webhooks that subscribe to them';
+COMMENT ON COLUMN dmshook.alerts.kind IS 'failing, recovered, circuit_open, circuit_closed, disabled, delivery_exhausted, expired, sequence_behind, command_failed';
+COMMENT ON COLUMN dmshook.alerts.sent_to IS 'whom it was mailed to';
+
+CREATE FUNCTION dmshook.acknowledge(alert_id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	a dmshook.alert;
+BEGIN
+	SELECT * INTO a FROM dmshook.alert t WHERE t.id = alert_id FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no alert %', coalesce(alert_id::text, 'NULL') USING ERRCODE = 'undefined_object',
+			HINT = 'See: SELECT * FROM dmshook.alerts WHERE NOT acknowledged.';
+	ELSIF a.acknowledged_at IS NOT NULL THEN
+		RETURN format('Alert %s was acknowledged already, by %s.', a.id, a.acknowledged_by);
+	END IF;
+	UPDATE dmshook.alert t SET acknowledged_at = clock_timestamp(), acknowledged_by = session_user WHERE t.id = alert_id;
+	RETURN format('Alert %s is acknowledged.', a.id);
+END
+$$;
+COMMENT ON FUNCTION dmshook.acknowledge IS 'mark an alert as seen';
