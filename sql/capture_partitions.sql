@@ -101,5 +101,21 @@ SELECT type, source ->> 'table' AS source, record FROM pg_temp.events();
 SELECT event_type, rows_now, hint FROM dmshook.watch_deal('deal_fleet') WHERE operation = 'insert';
 UPDATE deal SET status = 'y' WHERE id = 2;
 SELECT type, source ->> 'table' AS source, record FROM pg_temp.events();
+
+-- partitions that come and go leave nothing behind in a session
+CREATE TABLE job (id int, status text, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+SELECT event_type FROM dmshook.watch_job('job') WHERE operation = 'insert';
+DO $$
+BEGIN
+	FOR i IN 1 .. 12 LOOP
+		EXECUTE format('CREATE TABLE job_%s PARTITION OF job FOR VALUES FROM (%s) TO (%s)', i, i, i + 1);
+		EXECUTE format('INSERT INTO job VALUES (%s, ''completed'')', i);
+		EXECUTE format('DROP TABLE job_%s', i);
+	END LOOP;
+END $$;
+CREATE TABLE job_20 PARTITION OF job FOR VALUES FROM (20) TO (21);
+INSERT INTO job VALUES (20, 'invoiced');
+SELECT count(*), count(DISTINCT key) FROM pg_temp.raised();
+SELECT count(*) < 12 AS few FROM pg_backend_memory_contexts WHERE name = 'dmshook capture rules';
 SET client_min_messages = warning;
 DROP SCHEMA dealer CASCADE;

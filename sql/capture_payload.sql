@@ -84,6 +84,7 @@ SELECT dmshook.emit('part.ordered', NULL, '[7]', '{}');
 SELECT dmshook.emit('part.ordered', NULL, NULL, '{}');
 SELECT dmshook.emit(NULL, NULL, '{}', '{}');
 SELECT dmshook.emit('part.ordered', NULL, '{}', '7');
+BEGIN READ ONLY; SELECT dmshook.emit('part.ordered', NULL, '{}', '{}'); ROLLBACK;
 SELECT dmshook.define_event_type('part.ordered', 'part', 'Ordered at last');
 SELECT entity, description, builtin FROM dmshook.event_type WHERE name = 'part.ordered';
 SELECT dmshook.define_event_type('vehicle.sold', 'vehicle', 'x');

@@ -42,6 +42,8 @@ static HTAB *relations = NULL;
 static void relation_changed(Datum arg, Oid relid);
 static void schema_changed(Datum arg, int cacheid, uint32 hashvalue);
 static void function_changed(Datum arg, int cacheid, uint32 hashvalue);
+static void sweep(void);
+static Oid	find_root(Relation rel);
 static void compile_relation(CaptureRelation *entry, Relation rel, Oid function, MemoryContext context);
 static void compile_trigger(CaptureRelation *entry, Relation rel, Trigger *trigger, CaptureTrigger *result);
 static CaptureGroup *compile_group(Relation rel, const DmshookGroup *group);
@@ -118,7 +120,10 @@ dmshook_capture_rules(Relation rel, Oid function)
 	}
 	entry = hash_search(relations, &relid, HASH_ENTER, &found);
 	if (!found)
+	{
 		memset((char *) entry + sizeof(Oid), 0, sizeof(CaptureRelation) - sizeof(Oid));
+		sweep();
+	}
 	if (likely(entry->valid))
 		return entry;
 
@@ -134,7 +139,7 @@ dmshook_capture_rules(Relation rel, Oid function)
 
 		memset(&fresh, 0, sizeof(fresh));
 		fresh.relid = relid;
-		entry->root = relid;
+		fresh.root = entry->root = find_root(rel);	/* news of it count from here on */
 		entry->has_conditions = true;
 		entry->valid = true;
 		PG_TRY();
@@ -162,6 +167,47 @@ dmshook_capture_rules(Relation rel, Oid function)
 	return entry;
 }
 
+/*
+ * Forget relations that are gone, so that a session which lives for months in
+ * a database whose partitions come and go does not keep them all. Nobody can
+ * be at work on the rules of a relation that has been dropped.
+ */
+static void
+sweep(void)
+{
+	HASH_SEQ_STATUS status;
+	CaptureRelation *entry;
+	Oid			gone[32];
+	int			n = 0;
+
+	/* the catalog is asked after the scan: asking can bring news, and with them another scan */
+	hash_seq_init(&status, relations);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (!entry->valid && n < (int) lengthof(gone))
+			gone[n++] = entry->relid;
+	while (n-- > 0)
+	{
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(gone[n])))
+			continue;
+		entry = hash_search(relations, &gone[n], HASH_FIND, NULL);
+		if (entry->context != NULL)
+			MemoryContextSetParent(entry->context, TopTransactionContext);
+		hash_search(relations, &gone[n], HASH_REMOVE, NULL);
+	}
+}
+
+/* The table at the top of a partition tree; a table that is no partition is its own. */
+static Oid
+find_root(Relation rel)
+{
+	List	   *ancestors;
+
+	if (!rel->rd_rel->relispartition)
+		return RelationGetRelid(rel);
+	ancestors = get_partition_ancestors(RelationGetRelid(rel));
+	return ancestors != NIL ? llast_oid(ancestors) : RelationGetRelid(rel);
+}
+
 static void
 compile_relation(CaptureRelation *entry, Relation rel, Oid function, MemoryContext context)
 {
@@ -170,14 +216,6 @@ compile_relation(CaptureRelation *entry, Relation rel, Oid function, MemoryConte
 	char	   *schema;
 
 	entry->context = context;
-	entry->root = RelationGetRelid(rel);
-	if (rel->rd_rel->relispartition)
-	{
-		List	   *ancestors = get_partition_ancestors(RelationGetRelid(rel));
-
-		if (ancestors != NIL)
-			entry->root = llast_oid(ancestors);
-	}
 	entry->source = make_source(entry->root);
 	schema = get_namespace_name(get_rel_namespace(entry->root));
 	entry->schema = cstring_to_text(schema ? schema : "");
@@ -288,8 +326,10 @@ set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *n
 	initStringInfo(&buf);
 	dmshook_json_string(&buf, name, strlen(name));
 	appendStringInfoChar(&buf, ':');
-	column->label = buf.data;
+	/* not the buffer, which is a kilobyte */
+	column->label = pnstrdup(buf.data, buf.len);
 	column->label_len = buf.len;
+	pfree(buf.data);
 }
 
 static CaptureGroup *

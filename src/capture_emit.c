@@ -14,6 +14,7 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -132,6 +133,8 @@ dmshook_emit(PG_FUNCTION_ARGS)
 	int64		nonce;
 	char	   *entity;
 
+	PreventCommandIfReadOnly("dmshook.emit()");
+	PreventCommandIfParallelMode("dmshook.emit()");
 	require(fcinfo, 0, "event_type");
 	require(fcinfo, 2, "key");
 	event.type = PG_GETARG_TEXT_PP(0);

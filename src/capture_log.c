@@ -309,10 +309,9 @@ random_nonce(void)
 	/* never in the postmaster: its children would draw the same numbers */
 	if (!seeded)
 	{
+		/* a source of randomness that fails must not fail the DMS */
 		if (!pg_prng_strong_seed(&state))
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("could not obtain random numbers")));
+			pg_prng_seed(&state, (uint64) GetCurrentTimestamp() ^ ((uint64) MyProcPid << 44));
 		seeded = true;
 	}
 	return (int64) pg_prng_uint64(&state);

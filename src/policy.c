@@ -374,6 +374,7 @@ static void
 mend(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now)
 {
 	DmshookPolicyStored *stored = &state->stored;
+	int64_t		longest = us(dmshook_policy_probe_delay(policy, MOST_PROBES, 0));
 
 	if (!policy->breaker && stored->circuit_open_since != 0)
 	{
@@ -381,13 +382,8 @@ mend(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now)
 		stored->probes = 0;
 		state->probing = false;
 	}
-	if (stored->next_probe_at > now)
-	{
-		int64_t		longest = us(dmshook_policy_probe_delay(policy, MOST_PROBES, 0));
-
-		if (stored->next_probe_at - now > longest)
-			stored->next_probe_at = now + longest;
-	}
+	if (stored->next_probe_at > now && stored->next_probe_at - now > longest)
+		stored->next_probe_at = now + longest;
 	if (stored->failing_since > now)
 		stored->failing_since = now;
 	if (stored->circuit_open_since > now)

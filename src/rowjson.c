@@ -41,6 +41,8 @@
 
 #include "rowjson.h"
 
+#define HEX_DIGITS	"0123456789abcdef"
+
 typedef enum JsonKind
 {
 	JSON_OUTPUT,				/* the output function's text, quoted */
@@ -253,8 +255,12 @@ dmshook_json_string(StringInfo buf, const char *text, int len)
 				appendStringInfoString(buf, "\\\\");
 				break;
 			default:
-				appendStringInfo(buf, "\\u%04x", c);
-				break;
+				{
+					char		code[6] = {'\\', 'u', '0', '0', HEX_DIGITS[c >> 4], HEX_DIGITS[c & 0x0F]};
+
+					appendBinaryStringInfo(buf, code, sizeof(code));
+					break;
+				}
 		}
 	}
 	appendBinaryStringInfo(buf, run, end - run);
@@ -571,7 +577,6 @@ json_money(Cash value, char *buf)
 static void
 json_uuid(StringInfo buf, const pg_uuid_t *uuid)
 {
-	static const char hex[] = "0123456789abcdef";
 	char		text[2 * UUID_LEN + 4 + 2];
 	char	   *p = text;
 
@@ -580,8 +585,8 @@ json_uuid(StringInfo buf, const pg_uuid_t *uuid)
 	{
 		if (i == 4 || i == 6 || i == 8 || i == 10)
 			*p++ = '-';
-		*p++ = hex[uuid->data[i] >> 4];
-		*p++ = hex[uuid->data[i] & 0x0F];
+		*p++ = HEX_DIGITS[uuid->data[i] >> 4];
+		*p++ = HEX_DIGITS[uuid->data[i] & 0x0F];
 	}
 	*p++ = '"';
 	appendBinaryStringInfo(buf, text, p - text);

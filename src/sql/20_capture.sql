@@ -332,6 +332,7 @@ BEGIN
 		news := news || jsonb_build_array(args)::text;
 	END LOOP;
 	PERFORM dmshook._claim_if_new();
+	PERFORM dmshook._warn_not_preloaded();
 	PERFORM dmshook._set_triggers(rel,
 		ARRAY(SELECT jsonb_array_elements_text(news[1]::jsonb -> 0)),
 		ARRAY(SELECT jsonb_array_elements_text(news[2]::jsonb -> 0)),
