@@ -25,8 +25,10 @@ typedef struct DmshookOptions
 } DmshookOptions;
 
 /*
- * Read options; absent keys have their defaults, JSON null too. Raises an error
- * with a hint for an unknown key or a malformed value (ERRCODE_INVALID_PARAMETER_VALUE).
+ * Read options; absent keys have their defaults, JSON null too. A backoff that
+ * lists n intervals, without max_attempts, makes n + 1 attempts. Raises an error
+ * with a hint for an unknown key or a malformed value (ERRCODE_INVALID_PARAMETER_VALUE),
+ * and for a key of later versions (ERRCODE_FEATURE_NOT_SUPPORTED).
  * Strings are allocated in the current context.
  */
 extern void dmshook_options_parse(Jsonb *options, DmshookOptions *out);
