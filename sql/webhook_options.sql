@@ -83,12 +83,25 @@ SELECT dmshook._check_options('{"no_retry": "4xx"}');
 SELECT dmshook._check_options('{"ca_certificate": "my certificate"}');
 SELECT dmshook._check_options('{"ca_certificate": "-----BEGIN CERTIFICATE-----\nAAAA"}');
 SELECT dmshook._check_options('{"ca_certificate": "-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----"}');
+-- ok: delivery policy, and what bodies look like
+SELECT dmshook._check_options('{"breaker": {"failures": 20, "deliveries": 5, "probe": {"initial": "30s", "max": "15m"}}, "rate_limit": 2.5, "disable_after": "5 days"}');
+SELECT dmshook._check_options('{"breaker": null, "rate_limit": null, "disable_after": null, "format": "cloudevents", "numbers": "string"}');
+-- fail
+SELECT dmshook._check_options('{"breaker": 20}');
+SELECT dmshook._check_options('{"breaker": {"failures": 0}}');
+SELECT dmshook._check_options('{"breaker": {"failure": 20}}');
+SELECT dmshook._check_options('{"breaker": {"probe": {"initial": "1h", "max": "1m"}}}');
+SELECT dmshook._check_options('{"rate_limit": 0}');
+SELECT dmshook._check_options('{"rate_limit": "ten"}');
+SELECT dmshook._check_options('{"disable_after": "later"}');
+SELECT dmshook._check_options('{"format": "xml"}');
+SELECT dmshook._check_options('{"numbers": "float"}');
 -- fail: of later versions, and not ignored
 DO $$
 DECLARE
 	o text;
 BEGIN
-	FOREACH o IN ARRAY '{breaker,rate_limit,signature,signature_header,transform,allowed_addresses,disable_after,alert_to,retention}'::text[] LOOP
+	FOREACH o IN ARRAY '{signature,signature_header,transform,allowed_addresses,alert_to,retention}'::text[] LOOP
 		BEGIN
 			PERFORM dmshook._check_options(jsonb_build_object(o, null));
 			RAISE NOTICE '% was accepted', o;
@@ -98,5 +111,5 @@ BEGIN
 	END LOOP;
 END
 $$;
-SELECT dmshook._check_options('{"breaker": {"failures": 20}}');
+SELECT dmshook._check_options('{"transform": "public.mine"}');
 ROLLBACK;
