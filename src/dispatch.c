@@ -472,6 +472,8 @@ sleep_until_due(int64 now)
 		dmshook_transport_run(1);
 		return;
 	}
+	/* requests were started and ended since the last turn */
+	dmshook_wake_my_stats()->in_flight = dmshook_transport_in_flight();
 	ms = sleep_ms(now);
 	if (ms < 0 || ms > 100)
 		pgstat_report_stat(ms < 0);
