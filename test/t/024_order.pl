@@ -60,7 +60,7 @@ SQL
 
 my $vehicles = 12;
 my $changes = 8;
-webhook('ordered', '/fail/2/500/ordered', '{"ordering": "entity", "backoff": {"intervals": ["100ms"]}, "max_attempts": 20}');
+webhook('ordered', '/fail/2/500/ordered', '{"ordering": "entity", "backoff": {"intervals": ["100ms"]}, "breaker": null, "max_attempts": 20}');
 $server->sql("INSERT INTO vehicle SELECT g, 'new' FROM generate_series(1, $vehicles) g");
 for my $n (1 .. $changes - 1)
 {
@@ -80,7 +80,7 @@ $server->sql(q{SELECT dmshook.drop_webhook('ordered')});
 
 # ---- one vehicle's head fails for long: its followers wait, the others go ----
 
-webhook('switch', '/switch/lane', '{"ordering": "entity", "backoff": {"intervals": ["200ms"]}, "max_attempts": 1000}');
+webhook('switch', '/switch/lane', '{"ordering": "entity", "backoff": {"intervals": ["200ms"]}, "breaker": null, "max_attempts": 1000}');
 $receiver->set('lane', 200);
 $server->sql("INSERT INTO vehicle SELECT g, 'new' FROM generate_series(101, 105) g");
 $server->wait_sql(q{SELECT count(*) FROM dmshook.attempt WHERE webhook = 2 AND final = 'd'}, 5);
@@ -128,7 +128,7 @@ $server->sql(q{SELECT dmshook.drop_webhook('switch')});
 
 # ---- dead letters: a head that is given up lets the next one go ----
 
-webhook('dead', '/status/500/dead', '{"ordering": "entity", "backoff": {"intervals": ["50ms"]}, "max_attempts": 3}');
+webhook('dead', '/status/500/dead', '{"ordering": "entity", "backoff": {"intervals": ["50ms"]}, "breaker": null, "max_attempts": 3}');
 $server->sql("INSERT INTO vehicle SELECT g, 'new' FROM generate_series(201, 203) g");
 $server->sql("UPDATE vehicle SET n = $_ WHERE id > 200") for 1 .. 4;
 $server->wait_sql(q{SELECT count(*) FROM dmshook.dead_letters WHERE webhook = 'dead'}, 15);
@@ -143,7 +143,7 @@ $server->sql(q{SELECT dmshook.drop_webhook('dead')});
 
 # ---- ordering switched on and off while rows wait ----
 
-webhook('turned', '/switch/turned', '{"backoff": {"intervals": ["200ms"]}, "max_attempts": 1000}');
+webhook('turned', '/switch/turned', '{"backoff": {"intervals": ["200ms"]}, "breaker": null, "max_attempts": 1000}');
 $receiver->set('turned', 500);
 $server->sql("INSERT INTO vehicle SELECT g, 'new' FROM generate_series(301, 303) g");
 $server->sql("UPDATE vehicle SET n = $_ WHERE id > 300") for 1 .. 3;

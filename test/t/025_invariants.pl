@@ -10,7 +10,7 @@ use Time::HiRes qw(time sleep);
 
 my $server = DmshookTest->new('invariants', conf => "max_worker_processes = 16\nmax_prepared_transactions = 5\nautovacuum = off\n");
 my $receiver = DmshookTest::Receiver->new;
-my $options = '{"max_in_flight": 64, "timeout": "60s", "backoff": {"intervals": ["100ms"]}, "max_attempts": 1000}';
+my $options = '{"max_in_flight": 64, "timeout": "60s", "backoff": {"intervals": ["100ms"]}, "breaker": null, "max_attempts": 1000}';
 
 # A database with a webhook whose 64 requests hang.
 sub hanging
