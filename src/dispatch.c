@@ -299,6 +299,8 @@ write_positions(List *commands, int64 now)
 	loop.persisted_low = dmshook_reader_low(loop.reader);
 	dmshook_replays_persisted();
 	dmshook_commands_committed(effects);
+	if (effects != NIL)
+		loop.more = true;		/* a replay may have begun: nothing else wakes us for it */
 	dmshook_feed_remove_dropped();
 }
 
