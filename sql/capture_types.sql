@@ -80,6 +80,7 @@ CREATE TABLE by_lookup (id int PRIMARY KEY, status int);
 CREATE TABLE by_char (id int PRIMARY KEY, status char(12));
 CREATE TABLE by_bool (id int PRIMARY KEY, status boolean);
 INSERT INTO by_lookup VALUES (9, 1), (8, 1), (7, 3), (6, NULL);
+SELECT event_type, operation, condition, rows_now, hint FROM dmshook.watch_vehicle('by_enum', sold_values => '{gone,"handed over"}');
 SELECT event_type, operation, condition, rows_now, hint FROM dmshook.watch_vehicle('by_enum', sold_values => '{sold,delivered}');
 SELECT event_type, operation, condition, rows_now, hint FROM dmshook.watch_vehicle('by_domain');
 SELECT event_type, operation, condition, rows_now, hint FROM dmshook.watch_vehicle('by_lookup');

@@ -275,6 +275,13 @@ BEGIN
 				CASE WHEN rule.event_type IN ('vehicle.sold', 'vehicle.added', 'deal.created', 'deal.completed', 'job.invoiced', 'job.completed')
 					THEN split_part(rule.event_type, '.', 2) WHEN rule.event_type = 'deal.enquiry_created' THEN 'enquiry' ELSE 'other' END || '_values');
 		END IF;
+		IF rows_now = 0 AND hint IS NULL AND rule.tested IS NOT NULL THEN
+			/* an empty table, but its type knows */
+			SELECT format('no value of %s is %s; its values are: %s', rule.tested, array_to_string(rule.vals, ' or '), string_agg(l.enumlabel, ', ' ORDER BY l.enumsortorder)) INTO hint
+				FROM pg_attribute a, pg_enum l
+				WHERE a.attrelid = rel AND a.attname = rule.tested AND l.enumtypid = a.atttypid
+				HAVING NOT bool_or(lower(l.enumlabel) = ANY (lower(rule.vals::text)::text[]));
+		END IF;
 		RETURN NEXT;
 	END LOOP;
 END
