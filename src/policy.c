@@ -53,9 +53,13 @@
 #define GROWTH			1.1
 #define MOST_PROBES		40		/* 2^40 of any interval is beyond its cap */
 #define PROBE_JITTER	0.1
+#define FRESH_EVERY		16		/* of so many probes one is a delivery that was never tried, */
+#define FRESH_FIRST		4		/* and also after so many (a quarter of an hour), */
+#define FRESH_SECOND	8		/* and so many (an hour) */
 #define EPSILON			1e-9
 
 static int64_t us(int64_t ms);
+static void set_next_probe(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now, const DmshookEnd *end);
 static bool is_open(const DmshookPolicy *policy, const DmshookPolicyState *state);
 static void mend(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now);
 static double base_rate(const DmshookPolicy *policy, const DmshookPolicyState *state);
@@ -190,6 +194,18 @@ dmshook_policy_take(const DmshookPolicy *policy, DmshookPolicyState *state, int6
 	return true;
 }
 
+/*
+ * Not more often: each delivery that is tried for the first time wants thirteen more
+ * attempts, and an outage would begin deliveries instead of ending them.
+ */
+bool
+dmshook_policy_probe_fresh(const DmshookPolicyState *state)
+{
+	int			probes = state->stored.probes;
+
+	return probes == FRESH_FIRST || probes == FRESH_SECOND || (probes > 0 && probes % FRESH_EVERY == 0);
+}
+
 void
 dmshook_policy_untake(const DmshookPolicy *policy, DmshookPolicyState *state, bool probe)
 {
@@ -207,23 +223,27 @@ void
 dmshook_policy_end(const DmshookPolicy *policy, const DmshookPlan *plan, DmshookPolicyState *state,
 				   int64_t now, const DmshookEnd *end, DmshookVerdict *verdict)
 {
+	bool		speaks;
 	bool		quick;
 
 	memset(verdict, 0, sizeof(*verdict));
 	mend(policy, state, now);
+	speaks = end->started >= state->begun_at;
 	if (state->flying > 0)
 		state->flying--;
 	if (end->probe)
 		state->probing = false;
 
-	quick = end->outcome == DMSHOOK_CONNECT_ERROR && now - end->started < QUICK_WITHIN &&
+	quick = speaks && end->outcome == DMSHOOK_CONNECT_ERROR && now - end->started < QUICK_WITHIN &&
 		end->attempts == 1 && end->quick == 0 && plan->max_attempts > 1 &&
 		!end->probe && !is_open(policy, state);
 	decide(plan, now, end, quick, verdict);
 
-	if (end->started < state->begun_at)
+	if (!speaks)
 	{
-		/* it went where the webhook went before */
+		/* it went where the webhook went before, or nowhere; the next probe comes as if this one had not been */
+		if (end->probe && is_open(policy, state))
+			set_next_probe(policy, state, now, end);
 	}
 	else if (end->outcome == DMSHOOK_OK)
 		succeeded(policy, state, now, end, verdict);
@@ -374,7 +394,6 @@ static void
 mend(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now)
 {
 	DmshookPolicyStored *stored = &state->stored;
-	int64_t		longest = us(dmshook_policy_probe_delay(policy, MOST_PROBES, 0));
 
 	if (!policy->breaker && stored->circuit_open_since != 0)
 	{
@@ -382,8 +401,13 @@ mend(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now)
 		stored->probes = 0;
 		state->probing = false;
 	}
-	if (stored->next_probe_at > now && stored->next_probe_at - now > longest)
-		stored->next_probe_at = now + longest;
+	if (stored->next_probe_at > now)
+	{
+		int64_t		longest = us(dmshook_policy_probe_delay(policy, MOST_PROBES, 0));
+
+		if (stored->next_probe_at - now > longest)
+			stored->next_probe_at = now + longest;
+	}
 	if (stored->failing_since > now)
 		stored->failing_since = now;
 	if (stored->circuit_open_since > now)
@@ -637,7 +661,7 @@ failed(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now,
 	{
 		if (end->probe)
 		{
-			if (stored->probes < MOST_PROBES)
+			if (stored->probes < INT_MAX)
 				stored->probes++;
 			set_next_probe(policy, state, now, end);
 		}

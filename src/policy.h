@@ -98,7 +98,7 @@ typedef struct DmshookEnd
 	int64_t		event;			/* which delivery */
 	DmshookOutcome outcome;
 	int			status;
-	int64_t		started;		/* us */
+	int64_t		started;		/* us; INT64_MIN: it failed by our own fault, which says nothing about the receiver */
 	int64_t		retry_after;	/* ms, as the response asked; -1: it did not */
 	int			attempts;		/* of this delivery, with this one */
 	int			quick;			/* of these: quick retries, which the plan does not count (0 or 1; queue.quick) */
@@ -151,6 +151,13 @@ extern DmshookGate dmshook_policy_gate(const DmshookPolicy *policy, DmshookPolic
 
 /* Take leave for one request; false: not now. *probe goes into its DmshookEnd. */
 extern bool dmshook_policy_take(const DmshookPolicy *policy, DmshookPolicyState *state, int64_t now, bool *probe);
+
+/*
+ * Which delivery is to be the probe? One that was tried before and is due (the
+ * longest due one), so that deliveries end one by one; true: one that was never tried, if there
+ * is any, so that a few that fail by themselves do not keep the circuit open.
+ */
+extern bool dmshook_policy_probe_fresh(const DmshookPolicyState *state);
 
 /* It was not made (no connection free, cancelled): give the leave back. */
 extern void dmshook_policy_untake(const DmshookPolicy *policy, DmshookPolicyState *state, bool probe);

@@ -152,6 +152,16 @@ hold(void)
 	CHECK(fail(&hook, 1, REFUSED) == DMSHOOK_NOTICE_CIRCUIT_OPEN, "20");
 	CHECK(hook.state.stored.failures == 52, "%d", hook.state.stored.failures);
 
+	/* a success forgets how many did not count, too */
+	begin(&hook);
+	for (int i = 0; i < 32; i++)
+		CHECK(take(&hook), "%d", i);
+	hook.now += MS;
+	for (int i = 0; i < 32; i++)
+		ended(&hook, hook.now - MS, false, REFUSED);
+	exchange(&hook, 200);
+	CHECK(fail(&hook, 20, 500) & DMSHOOK_NOTICE_CIRCUIT_OPEN, "20");
+
 	/* after a success the next one holds again */
 	begin(&hook);
 	exchange(&hook, REFUSED);
@@ -311,6 +321,43 @@ probes(void)
 	CHECK(dmshook_policy_probe_delay(&hook.policy, 1000000, 0) > 0, "endless");
 }
 
+/* A failure of our own says nothing: it opens nothing, and as a probe costs no more than its interval. */
+static void
+our_own_failures(void)
+{
+	Hook		hook;
+	int			fresh = 0;
+
+	begin(&hook);
+	for (int i = 0; i < 100; i++)
+	{
+		CHECK(take(&hook), "%d", i);
+		CHECK(ended(&hook, INT64_MIN, false, REFUSED) == 0 && hook.verdict.further == DMSHOOK_FURTHER_RETRY, "%d", i);
+		CHECK(hook.verdict.due == hook.now + 5 * SECOND && hook.verdict.quick == 0, "%" PRId64, hook.verdict.due - hook.now);
+	}
+	CHECK(hook.state.stored.failures == 0 && hook.state.flying == 0, "%d", hook.state.stored.failures);
+	fail(&hook, 20, 500);
+	for (int i = 0; i < 10; i++)
+	{
+		hook.now = hook.state.stored.next_probe_at;
+		CHECK(take(&hook), "%d", i);
+		ended(&hook, INT64_MIN, true, 500);
+		CHECK(gate(&hook, NULL, NULL) == DMSHOOK_WAIT_PROBE && hook.state.stored.next_probe_at == hook.now + 30 * SECOND, "probe %d", i);
+	}
+
+	/* now and then a probe is a delivery that was never tried, first after a quarter of an hour */
+	for (int i = 0; i < 96; i++)
+	{
+		CHECK(dmshook_policy_probe_fresh(&hook.state) == (i == 4 || i == 8 || (i > 0 && i % 16 == 0)), "probe %d", i);
+		fresh += dmshook_policy_probe_fresh(&hook.state);
+		hook.now = hook.state.stored.next_probe_at;
+		exchange(&hook, 500);
+		if (i == 4)
+			CHECK(hook.now - hook.state.stored.circuit_open_since < 25 * MINUTE, "probe %d", i);
+	}
+	CHECK(fresh == 7, "%d of 96", fresh);
+}
+
 /* Retry-After of a probe's response is heard, up to the longest interval. */
 static void
 probe_asked_to_wait(void)
@@ -380,6 +427,17 @@ closes(void)
 		}
 		CHECK(dmshook_policy_in_flight(&hook.policy, &hook.state) == max, "%d of %d", dmshook_policy_in_flight(&hook.policy, &hook.state), max);
 	}
+
+	/* a single one in flight leaves no share of itself: its rate grows, and it may flap, too */
+	begin(&hook);
+	hook.policy.max_in_flight = 1;
+	hook.policy.rate_limit = 100;
+	fail(&hook, 20, 500);
+	hook.now = hook.state.stored.next_probe_at;
+	exchange(&hook, 500);
+	hook.now = hook.state.stored.next_probe_at;
+	exchange(&hook, 200);
+	CHECK(dmshook_policy_rate(&hook.policy, &hook.state) < 13 && hook.state.stored.probes == 1, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
 
 	/* also the success of a request that began before it opened, with a probe under way */
 	begin(&hook);
@@ -840,6 +898,7 @@ main(void)
 	unit_group("the circuit opens", opens);
 	unit_group("no breaker", no_breaker);
 	unit_group("probes", probes);
+	unit_group("failures of our own", our_own_failures);
 	unit_group("a probe that is asked to wait", probe_asked_to_wait);
 	unit_group("the circuit closes, and the drain grows", closes);
 	unit_group("a receiver that flaps", flaps);
