@@ -49,7 +49,9 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IO::Handle;
 use IPC::Open2;
+use IPC::Open3;
 use JSON::PP;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -60,6 +62,9 @@ our @EXPORT = qw(poll_until verify certs quote);
 
 our $top = $ENV{DMSHOOK_TOP} or die "run this with make test (TAP=FILE for one)\n";
 our $patience = $PostgreSQL::Test::Utils::timeout_default // 180;
+
+# Utils.pm turns STDERR into a log file: what ends a test is to be seen.
+$SIG{__DIE__} = sub { diag($_[0]) if defined $^S && !$^S; };
 
 # The folder with the tests' certificates; ca.pem there is what the server trusts.
 sub certs
@@ -128,14 +133,50 @@ sub rows
 sub wait_sql
 {
 	my ($self, $sql, $wanted, $database) = @_;
-	my $last = '';
+	my ($psql, $last) = (undef, '');
 	$wanted //= 't';
+	# one psql for all the looks: starting it costs far more than the query
 	poll_until(sub {
-		my ($rc, $out, $err) = $self->{node}->psql($database // 'postgres', $sql);
-		$last = $out . $err;
-		return $rc == 0 && $out eq $wanted;
-	}, sub { "waited for \"$wanted\" of: $sql\nlast answer: $last" });
+		$psql //= _psql_start($self->{node}, $database // 'postgres');
+		my $answer = _psql_ask($psql, $sql);
+		$last = $answer // 'psql ended: is the server there?';
+		_psql_end($psql), undef $psql if !defined $answer;
+		return defined $answer && $answer eq $wanted;
+	}, sub { _psql_end($psql) if $psql; "waited for \"$wanted\" of: $sql\nlast answer: $last" });
+	_psql_end($psql);
 	return 1;
+}
+
+# A psql at the end of two pipes; its errors come with its output.
+sub _psql_start
+{
+	my ($node, $database) = @_;
+	my $pid = open3(my $in, my $out, undef, $node->installed_command('psql'), '-XAtq', '-d', $node->connstr($database));
+	$in->autoflush(1);
+	return { pid => $pid, in => $in, out => $out };
+}
+
+# Its answer; undef when it has ended.
+sub _psql_ask
+{
+	my ($psql, $sql) = @_;
+	my $answer = '';
+	local $SIG{PIPE} = 'IGNORE';
+	print { $psql->{in} } "$sql\n;\n\\echo -- end of answer\n" or return undef;
+	while (defined(my $line = readline $psql->{out}))
+	{
+		return $answer =~ s/\n\z//r if $line eq "-- end of answer\n";
+		$answer .= $line;
+	}
+	return undef;
+}
+
+sub _psql_end
+{
+	my ($psql) = @_;
+	local ($?, $SIG{PIPE}) = (0, 'IGNORE');
+	close $psql->{$_} for qw(in out);
+	waitpid $psql->{pid}, 0;
 }
 
 # Wait until the server's log has a line; from an offset (log_size() of before).
@@ -164,7 +205,7 @@ sub poll_until
 {
 	my ($sub, $what, $patience_here) = @_;
 	my $end = time + ($patience_here // $patience);
-	my $pause = 0.005;
+	my $pause = 0.01;
 	while (1)
 	{
 		my $result = $sub->();
