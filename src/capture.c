@@ -115,6 +115,7 @@ static bool column_changed(Change *change, AttrNumber number);
 static bool any_changed(Change *change, CaptureClause *clause);
 static void make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *body);
 static void append_key(StringInfo buf, CaptureGroup *group, TupleTableSlot *row);
+static Jsonb *make_key(CaptureGroup *group, TupleTableSlot *row);
 static void append_record(StringInfo buf, CaptureGroup *group, Change *change);
 static bool too_large(TupleTableSlot *slot, CaptureGroup *group);
 static text *column_text(CaptureColumn *column, TupleTableSlot *slot);
@@ -370,7 +371,9 @@ make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *
 
 		initStringInfo(&key);
 		append_key(&key, group, change->row);
-		body->key = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key.data)));
+		body->key = make_key(group, change->row);
+		if (body->key == NULL)
+			body->key = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key.data)));
 
 		initStringInfo(&data);
 		appendStringInfoSpaces(&data, VARHDRSZ);
@@ -424,6 +427,33 @@ append_key(StringInfo buf, CaptureGroup *group, TupleTableSlot *row)
 	appendStringInfoChar(buf, '}');
 }
 
+/* The key as jsonb, without parsing; NULL where its types are not that simple. */
+static Jsonb *
+make_key(CaptureGroup *group, TupleTableSlot *row)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue	item;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < group->nkey; i++)
+	{
+		CaptureColumn *column = &group->key[i];
+		bool		isnull;
+		Datum		value = slot_getattr(row, column->number, &isnull);
+
+		item.type = jbvString;
+		item.val.string.val = column->name;
+		item.val.string.len = strlen(column->name);
+		pushJsonbValue(&state, WJB_KEY, &item);
+		if (isnull)
+			item.type = jbvNull;
+		else if (!dmshook_json_scalar(column->json, value, &item))
+			return NULL;
+		pushJsonbValue(&state, WJB_VALUE, &item);
+	}
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
 /* "record" and, for an update, "previous". */
 static void
 append_record(StringInfo buf, CaptureGroup *group, Change *change)
@@ -456,6 +486,10 @@ too_large(TupleTableSlot *slot, CaptureGroup *group)
 {
 	Size		sum = 0;
 
+	/* hardly any row has something in TOAST, and its header says so */
+	if ((TTS_IS_BUFFERTUPLE(slot) || TTS_IS_HEAPTUPLE(slot)) &&
+		!HeapTupleHasExternal(ExecFetchSlotHeapTuple(slot, false, NULL)))
+		return false;
 	for (int i = 0; i < group->ncolumns; i++)
 	{
 		AttrNumber	number = group->columns[i].number;

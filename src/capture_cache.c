@@ -326,6 +326,7 @@ set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *n
 	initStringInfo(&buf);
 	dmshook_json_string(&buf, name, strlen(name));
 	appendStringInfoChar(&buf, ':');
+	column->name = pstrdup(name);
 	/* not the buffer, which is a kilobyte */
 	column->label = pnstrdup(buf.data, buf.len);
 	column->label_len = buf.len;

@@ -18,6 +18,7 @@ typedef struct CaptureColumn
 {
 	AttrNumber	number;			/* 0: it is gone */
 	DmshookJsonType *json;
+	char	   *name;
 	char	   *label;			/* "name": with quotes and colon */
 	int			label_len;
 } CaptureColumn;

@@ -391,6 +391,37 @@ dmshook_json_value(StringInfo buf, DmshookJsonType *type, Datum value)
 	}
 }
 
+bool
+dmshook_json_scalar(DmshookJsonType *type, Datum value, JsonbValue *scalar)
+{
+	struct varlena *datum;
+	int64		number;
+
+	switch (type->kind)
+	{
+		case JSON_INT2:
+			number = DatumGetInt16(value);
+			break;
+		case JSON_INT4:
+			number = DatumGetInt32(value);
+			break;
+		case JSON_INT8:
+			number = DatumGetInt64(value);
+			break;
+		case JSON_TEXT:
+			datum = PG_DETOAST_DATUM_PACKED(value);
+			scalar->type = jbvString;
+			scalar->val.string.val = VARDATA_ANY(datum);
+			scalar->val.string.len = VARSIZE_ANY_EXHDR(datum);
+			return scalar->val.string.len < 1024 * 1024;
+		default:
+			return false;
+	}
+	scalar->type = jbvNumeric;
+	scalar->val.numeric = int64_to_numeric(number);
+	return true;
+}
+
 char *
 dmshook_json_plain(DmshookJsonType *type, Datum value, int *len)
 {

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 #include "lib/stringinfo.h"
+#include "utils/jsonb.h"
 
 /* How values of one type are written. Looked up once, kept by the caller. */
 typedef struct DmshookJsonType DmshookJsonType;
@@ -38,6 +39,12 @@ extern void dmshook_json_unpin(const DmshookJsonSettings *saved);
  * pinned settings. Detoasted copies go to the current memory context.
  */
 extern void dmshook_json_value(StringInfo buf, DmshookJsonType *type, Datum value);
+
+/*
+ * The same for the usual types of keys (integers, text), as a scalar of
+ * jsonb, which saves parsing the text; false for the others.
+ */
+extern bool dmshook_json_scalar(DmshookJsonType *type, Datum value, JsonbValue *scalar);
 
 /* The value as plain text, palloc'd, under pinned settings; char(n) without its padding. */
 extern char *dmshook_json_plain(DmshookJsonType *type, Datum value, int *len);
