@@ -726,7 +726,8 @@ check_header(const char *name, const JsonbValue *value, void *arg)
 	if (has_control(text, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the value of header \"%s\" has a line break or another control character", name)));
+				 errmsg("the value of header \"%s\" has a line break or another control character", name),
+				 errhint("A header's value is one line of visible characters.")));
 	if (len == 0 || len > MAX_HEADER_VALUE || text[0] == ' ' || text[len - 1] == ' ')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
