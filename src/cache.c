@@ -22,6 +22,7 @@ static MemoryContext cache_context = NULL;
 static Size cache_bytes = 0;
 static DmshookCached *free_headers = NULL;
 static bool query_wanted = false;
+static Size average = 1024;
 
 void
 dmshook_cache_init(MemoryContext parent)
@@ -197,6 +198,7 @@ dmshook_cache_copy(DmshookCached *cached, bool test)
 	put_span(&at, &cached->tenant);
 	put_span(&at, &cached->old_tenant);
 	cache_bytes += cached->size;
+	average += ((int64) cached->size - (int64) average) / 8;
 }
 
 const char *
@@ -253,6 +255,12 @@ dmshook_cache_drop(DmshookCached *cached)
 	}
 	cached->next_free = free_headers;
 	free_headers = cached;
+}
+
+Size
+dmshook_cache_average(void)
+{
+	return average;
 }
 
 Size

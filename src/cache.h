@@ -66,6 +66,9 @@ extern void dmshook_cache_drop(DmshookCached *cached);
 /* From now on queries are built too: there is a webhook whose method has no body. */
 extern void dmshook_cache_want_query(void);
 
+/* Size of what was lately copied, a moving average. */
+extern Size dmshook_cache_average(void);
+
 /* Bytes that all of them take. */
 extern Size dmshook_cache_size(void);
 

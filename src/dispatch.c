@@ -213,7 +213,10 @@ write_failed(ErrorData *error)
 	loop.open = false;
 	loop.gone = !dmshook_extension_exists();
 	if (loop.gone)
+	{
+		FreeErrorData(error);
 		return;
+	}
 	strlcpy(dmshook_wake_my_stats()->last_error, error->message, sizeof(((DmshookStats *) 0)->last_error));
 	if (loop.failure_pause == 0)
 		ereport(WARNING,
@@ -223,6 +226,7 @@ write_failed(ErrorData *error)
 				 errhint("Nothing is sent until the log can be written again; dmshook keeps trying.")));
 	loop.failure_pause = Min(Max(loop.failure_pause * 2, 20000), RETRY_WRITE_MAX_US);
 	loop.failed_until = now + loop.failure_pause;
+	FreeErrorData(error);
 }
 
 static void
@@ -329,10 +333,13 @@ keep_house(void)
 	PG_END_TRY();
 	dmshook_housekeeping_end(error == NULL);
 	if (error)
+	{
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("old events could not be removed: %s", error->message),
 				 errhint("dmshook tries it again in a minute.")));
+		FreeErrorData(error);
+	}
 }
 
 /*

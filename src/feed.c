@@ -200,6 +200,37 @@ scanned_row(const DmshookEvent *row, void *arg)
 	dmshook_cache_end(cached);
 }
 
+/*
+ * Bodies in memory: windows follow their size; and when they take too much,
+ * webhooks that do not get on give back what waits, and read it again later.
+ */
+static void
+mind_memory(void)
+{
+	static Size applied = 1024;
+	static bool was_full = false;
+	DmshookWebhook *webhook = NULL;
+	Size		average = dmshook_cache_average();
+	bool		full = dmshook_cache_size() >= CACHE_LIMIT / 2;
+	TimestampTz recently = GetCurrentTimestamp() - USECS_PER_SEC;
+
+	if (average > 64 * 1024 && average > applied * 2)
+		applied = average;
+	else if (average < applied / 2)
+		applied = average;
+	else if (!full && !was_full)
+		return;
+	was_full = full;
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		webhook->squeezed = full && webhook->state.last_success_at < recently;
+		if (webhook->squeezed &&
+			dmshook_consumer_window(webhook->consumer) > dmshook_consumer_flying(webhook->consumer) + DMSHOOK_WINDOW_LEAST)
+			dmshook_consumer_shed(webhook->consumer);
+		dmshook_roster_apply(webhook);
+	}
+}
+
 bool
 dmshook_feed_round(DmshookReader *reader, DmshookConsumers *set)
 {
@@ -209,6 +240,7 @@ dmshook_feed_round(DmshookReader *reader, DmshookConsumers *set)
 	bool		more;
 
 	handled_upto = -1;			/* a new snapshot: look again */
+	mind_memory();
 	dmshook_consumers_set_room(set, dmshook_cache_size() < CACHE_LIMIT);
 	dmshook_consumers_set_looking(set, dmshook_reader_looking(reader));
 	more = dmshook_reader_round(reader, GetActiveSnapshot(), ROUND_ROWS, late_row, fresh_row, &round);

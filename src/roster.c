@@ -22,6 +22,7 @@
 /* Entries from the log beside those in flight: what a commit interval uses up, and more. */
 #define WINDOW_SPARE	64
 #define WINDOW_MAX		8192
+#define WINDOW_BYTES	((Size) 8 * 1024 * 1024)	/* about as much as a window's bodies may take */
 
 static MemoryContext roster_context = NULL;
 static HTAB *webhooks = NULL;
@@ -262,6 +263,9 @@ dmshook_roster_apply(DmshookWebhook *webhook)
 	int			wanted = options->max_in_flight + WINDOW_SPARE + 3 * webhook->committed;
 
 	webhook->window = Min(wanted, WINDOW_MAX);
+	webhook->window = Min(webhook->window, Max(DMSHOOK_WINDOW_LEAST, (int) (WINDOW_BYTES / Max(dmshook_cache_average(), 1024))));
+	if (webhook->squeezed)
+		webhook->window = dmshook_consumer_flying(webhook->consumer) + DMSHOOK_WINDOW_LEAST;
 	settings.may_send = webhook->row->enabled && !webhook->row->paused && !webhook->dropped && !webhook->gated;
 	settings.ordered = webhook->ordered;
 	settings.window = webhook->window;

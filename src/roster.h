@@ -18,6 +18,7 @@
 #include "transport.h"
 
 #define DMSHOOK_MAX_SIGNERS 4
+#define DMSHOOK_WINDOW_LEAST 4
 
 /*
  * How requests of a webhook look: immutable, made anew when its configuration
@@ -48,6 +49,7 @@ typedef struct DmshookWebhook
 	bool		ordered;		/* options.ordered, once the queue has been put in that order */
 	bool		dropped;		/* to be removed when its consumer is no longer busy */
 	int			window;
+	bool		squeezed;		/* memory is short and it does not get on: the least window */
 	int			committed;		/* results in one of the last commits, decaying */
 	int			in_commit;		/* counts them during one */
 	bool		resize;			/* the window is to follow */

@@ -46,7 +46,7 @@ dmshook_settings_init(void)
 {
 	DefineCustomStringVariable("dmshook.user",
 							   "Name of the person on whose behalf the session writes; sent as user.name.",
-							   "Set it per transaction: SET LOCAL dmshook.user = 'jane.smith'.",
+							   "Set it per transaction: SET LOCAL dmshook.\"user\" = 'jane.smith' (the word is reserved, hence the quotes).",
 							   &dmshook_user, "", PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("dmshook.user_setting",
 							   "Name of another setting that holds the name of the person, where the DMS already sets one.",
