@@ -55,7 +55,7 @@ SELECT dmshook.alter_webhook('C', url => '');
 SELECT dmshook.alter_webhook('C', events => '{}');
 SELECT dmshook.alter_webhook('C', events => '{vehicle.solt}');
 SELECT dmshook.alter_webhook('C', method => 'SEND');
-SELECT dmshook.alter_webhook('C', filter => '$.x == 1');
+SELECT dmshook.alter_webhook('C', filter => '$.x');
 SELECT dmshook.alter_webhook('C', auth => '{"kind": "basic"}');
 SELECT dmshook.alter_webhook('C', headers => '{"Host": "x"}');
 SELECT dmshook.alter_webhook('C', headers => '{"Authorization": "x"}');

@@ -64,7 +64,7 @@ SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold, NULL}
 -- fail: method, filter, secret
 SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold}', method => 'SEND');
 SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold}', method => NULL);
-SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold}', filter => '$.data.record.price > 1000');
+SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold}', filter => '$.data.record.price');
 SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold}', secret => 'my secret');
 SELECT dmshook.create_webhook('x', 'https://example.com/', '{vehicle.sold}', secret => 'whsec_c2hvcnQ=');
 

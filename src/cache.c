@@ -15,10 +15,12 @@
 #include "utils/resowner.h"
 
 #include "cache.h"
+#include "filter.h"
 #include "payload.h"
 #include "settings.h"
 
 static MemoryContext cache_context = NULL;
+static MemoryContext filter_context = NULL; /* of the row that is being read */
 static Size cache_bytes = 0;
 static DmshookCached *free_headers = NULL;
 static bool query_wanted = false;
@@ -28,6 +30,7 @@ void
 dmshook_cache_init(MemoryContext parent)
 {
 	cache_context = AllocSetContextCreate(parent, "dmshook events", ALLOCSET_DEFAULT_SIZES);
+	filter_context = AllocSetContextCreate(cache_context, "dmshook payload of filters", ALLOCSET_DEFAULT_SIZES);
 	free_headers = NULL;
 	cache_bytes = 0;
 }
@@ -64,6 +67,9 @@ dmshook_cache_begin(const DmshookEvent *row)
 	cached->chunk = NULL;
 	cached->size = 0;
 	memset(cached->shaped, 0, sizeof(cached->shaped));
+	cached->jsonb = NULL;
+	cached->jsonb_problem = NULL;
+	cached->faults = NULL;
 	cached->next_free = NULL;
 	return cached;
 }
@@ -72,7 +78,72 @@ void
 dmshook_cache_end(DmshookCached *cached)
 {
 	cached->row = NULL;
+	if (cached->jsonb || cached->jsonb_problem)
+	{
+		cached->jsonb = NULL;
+		cached->jsonb_problem = NULL;
+		MemoryContextReset(filter_context);
+	}
 	dmshook_cache_drop(cached);
+}
+
+Jsonb *
+dmshook_cache_jsonb(DmshookCached *cached, char **problem)
+{
+	Assert(cached->row != NULL);
+	if (cached->jsonb == NULL && cached->jsonb_problem == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(filter_context);
+
+		cached->jsonb = dmshook_filter_payload(cached->row, &cached->jsonb_problem);
+		MemoryContextSwitchTo(old);
+	}
+	*problem = cached->jsonb_problem;
+	return cached->jsonb;
+}
+
+static void
+remove_fault(DmshookCached *cached, int webhook)
+{
+	for (DmshookFault **link = &cached->faults; *link; link = &(*link)->next)
+	{
+		DmshookFault *fault = *link;
+
+		if (fault->webhook == webhook)
+		{
+			*link = fault->next;
+			pfree(fault->message);
+			pfree(fault);
+			return;
+		}
+	}
+}
+
+void
+dmshook_cache_set_fault(DmshookCached *cached, int webhook, const char *message, bool rejected)
+{
+	DmshookFault *fault;
+
+	remove_fault(cached, webhook);
+	if (message == NULL)
+		return;
+	fault = MemoryContextAlloc(cache_context, sizeof(DmshookFault));
+	fault->webhook = webhook;
+	fault->rejected = rejected;
+	fault->message = MemoryContextStrdup(cache_context, message);
+	fault->next = cached->faults;
+	cached->faults = fault;
+}
+
+const DmshookFault *
+dmshook_cache_fault(const DmshookCached *cached, int webhook)
+{
+	for (const DmshookFault *fault = cached->faults; fault; fault = fault->next)
+	{
+		if (fault->webhook == webhook)
+			return fault;
+	}
+	return NULL;
 }
 
 /* Build body (NULL: not wanted) and query; an error is kept as a sentence. */
@@ -253,6 +324,8 @@ dmshook_cache_drop(DmshookCached *cached)
 			cache_bytes -= cached->shaped_len[i] + 1;
 		}
 	}
+	while (cached->faults)
+		remove_fault(cached, cached->faults->webhook);
 	cached->next_free = free_headers;
 	free_headers = cached;
 }

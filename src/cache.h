@@ -10,6 +10,15 @@
 #include "event.h"
 #include "shape.h"
 
+/* Why a webhook's filter could not say whether the event is for it. */
+typedef struct DmshookFault
+{
+	int			webhook;
+	bool		rejected;		/* it said so in the end: not to be sent */
+	char	   *message;
+	struct DmshookFault *next;
+} DmshookFault;
+
 /*
  * An event as the dispatcher keeps it. Between dmshook_cache_begin() and
  * dmshook_cache_end() the spans point into the row that is being read; when
@@ -35,6 +44,9 @@ typedef struct DmshookCached
 	Size		size;
 	char	   *shaped[DMSHOOK_SHAPES]; /* the body in other shapes, each made when first asked for */
 	int			shaped_len[DMSHOOK_SHAPES];
+	Jsonb	   *jsonb;			/* what filters see; while it is being read, once one was asked */
+	char	   *jsonb_problem;
+	DmshookFault *faults;
 	struct DmshookCached *next_free;
 } DmshookCached;
 
@@ -59,6 +71,16 @@ extern void dmshook_cache_copy(DmshookCached *cached, bool test);
  * transaction; lives as long as the event.
  */
 extern const char *dmshook_cache_body(DmshookCached *cached, int shape, int *len);
+
+/*
+ * While it is being read, inside its transaction: the payload as jsonb, made when first asked for; NULL: the
+ * reason why there is none. Raises no error.
+ */
+extern Jsonb *dmshook_cache_jsonb(DmshookCached *cached, char **problem);
+
+/* Note a webhook's fault, in place of an earlier one (message NULL: none); and look for it. */
+extern void dmshook_cache_set_fault(DmshookCached *cached, int webhook, const char *message, bool rejected);
+extern const DmshookFault *dmshook_cache_fault(const DmshookCached *cached, int webhook);
 
 extern void dmshook_cache_keep(DmshookCached *cached);
 extern void dmshook_cache_drop(DmshookCached *cached);

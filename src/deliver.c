@@ -217,6 +217,59 @@ set_headers(DmshookFlight *flight, DmshookTransfer *transfer, const void *body, 
 	return true;
 }
 
+/* The webhook's filter could not say whether the event is for it; or said at last that it is not. */
+static void
+end_filtered(DmshookFlight *flight, const DmshookFault *fault)
+{
+	DmshookAttempt *a = &flight->attempt;
+
+	if (!fault->rejected)
+	{
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, fault->message,
+							"Mend the filter with dmshook.alter_webhook(): what failed is judged by the new one when it is tried again.");
+		return;
+	}
+	a->at = GetCurrentTimestamp();
+	a->attempt = flight->entry->attempts;
+	flight->text = MemoryContextStrdup(deliver_context, fault->message);
+	a->error = flight->text;
+	a->kind = flight->entry->kind;
+	dmshook_policy_untake(&flight->profile->options.policy, &flight->webhook->policy, flight->probe);
+	flight->entry->cancelled = true;
+	dmshook_entry_finish(flight->entry, DMSHOOK_FAILED);
+}
+
+/* Can there be a request at all? If not it has ended, as an attempt that says why. */
+static bool
+ended_before(DmshookFlight *flight, int len)
+{
+	DmshookProfile *profile = flight->profile;
+	DmshookCached *event = flight->event;
+	const DmshookFault *fault = flight->entry ? dmshook_cache_fault(event, flight->webhook->id) : NULL;
+
+	if (profile->problem)
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, profile->problem,
+							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
+	else if (fault)
+		end_filtered(flight, fault);
+	else if (event->problem && (profile->has_body || !event->too_large))
+		end_without_request(flight, event->too_large ? DMSHOOK_TOO_LARGE : DMSHOOK_INTERNAL_ERROR, event->problem,
+							event->too_large ?
+							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body." :
+							"The row cannot be written as UTF-8: correct its text, or leave the column out with \"exclude\" in the watch_...() call.");
+	else if (!profile->has_body && event->query == NULL)
+		/* it was read before the webhook's method changed; the retry reads it again */
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, "the query string was not built",
+							"Nothing is to be done: it is tried again.");
+	else if (len > dmshook_max_body)
+		/* only just: as a CloudEvent it is a little longer */
+		end_without_request(flight, DMSHOOK_TOO_LARGE, "the body, as the options want it, is larger than dmshook.max_body allows",
+							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body.");
+	else
+		return false;
+	return true;
+}
+
 /* Start the request of a flight. False: no connection is free, nothing was done. */
 static bool
 start(DmshookFlight *flight)
@@ -227,36 +280,8 @@ start(DmshookFlight *flight)
 	int			len = 0;
 	const char *body = profile->has_body ? dmshook_cache_body(event, profile->options.shape, &len) : NULL;
 
-	if (profile->problem)
-	{
-		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, profile->problem,
-							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
+	if (ended_before(flight, len))
 		return true;
-	}
-	if (event->problem && (profile->has_body || !event->too_large))
-	{
-		end_without_request(flight, event->too_large ? DMSHOOK_TOO_LARGE : DMSHOOK_INTERNAL_ERROR, event->problem,
-							event->too_large ?
-							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body." :
-							"The row cannot be written as UTF-8: correct its text, or leave the column out with \"exclude\" in the watch_...() call.");
-		return true;
-	}
-	if (!profile->has_body && event->query == NULL)
-	{
-		/* it was read before the webhook's method changed; the retry reads it again */
-		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, "the query string was not built",
-							"Nothing is to be done: it is tried again.");
-		return true;
-	}
-
-	if (len > dmshook_max_body)
-	{
-		/* only just: as a CloudEvent it is a little longer */
-		end_without_request(flight, DMSHOOK_TOO_LARGE, "the body, as the options want it, is larger than dmshook.max_body allows",
-							"Leave large columns out with \"exclude\" in the watch_...() call, or raise dmshook.max_body.");
-		return true;
-	}
-
 	transfer = dmshook_transport_get(&profile->endpoint);
 	if (transfer == NULL)
 		return false;

@@ -9,6 +9,8 @@
 #define DMSHOOK_EVENT_H
 
 #include "postgres.h"
+
+#include "access/htup.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -72,5 +74,8 @@ extern void dmshook_format_timestamp(TimestampTz at, char *buf);
  * current memory context, all else points into the row.
  */
 extern void dmshook_event_from_datums(const Datum *values, const bool *isnull, DmshookEvent *event);
+
+/* The same from a composite value (a function's argument). False: the row is all NULL (an outer join). */
+extern bool dmshook_event_from_argument(HeapTupleHeader header, DmshookEvent *event);
 
 #endif							/* DMSHOOK_EVENT_H */

@@ -341,6 +341,7 @@ queue_fetched(const DmshookEvent *row, void *arg)
 	DmshookLogEvent event;
 	DmshookCached *cached = begin_event(row, &event);
 
+	dmshook_roster_recheck(pick->webhook, cached, pick->row->kind != 'd');
 	pick->entry = dmshook_consumer_pick(pick->webhook->consumer, &event, pick->row->kind,
 										pick->row->command, pick->row->attempts);
 	if (pick->entry)

@@ -117,9 +117,8 @@ append_json_string(StringInfo buf, DmshookSpan span)
 	pfree(text);
 }
 
-/* The envelope, in the server encoding. */
-static void
-append_envelope(StringInfo buf, const DmshookEvent *event, bool test)
+void
+dmshook_payload_append_server(StringInfo buf, const DmshookEvent *event, bool test)
 {
 	char		text[DMSHOOK_MESSAGE_ID_LEN + 1];
 	char		at[DMSHOOK_TIMESTAMP_SIZE];
@@ -155,11 +154,11 @@ dmshook_payload_append(StringInfo buf, const DmshookEvent *event, bool test)
 
 	if (GetDatabaseEncoding() == PG_UTF8)
 	{
-		append_envelope(buf, event, test);
+		dmshook_payload_append_server(buf, event, test);
 		return;
 	}
 	initStringInfo(&own);
-	append_envelope(&own, event, test);
+	dmshook_payload_append_server(&own, event, test);
 	utf8 = pg_server_to_any(own.data, own.len, PG_UTF8);
 	appendStringInfoString(buf, utf8);
 	if (utf8 != own.data)
@@ -268,11 +267,9 @@ dmshook_event_from_datums(const Datum *values, const bool *isnull, DmshookEvent 
 	event->data = span_of_text(values[Anum_event_data - 1], false);
 }
 
-/* The event in a composite argument. False: the row is all NULL (an outer join). */
-static bool
-event_argument(FunctionCallInfo fcinfo, DmshookEvent *event)
+bool
+dmshook_event_from_argument(HeapTupleHeader header, DmshookEvent *event)
 {
-	HeapTupleHeader header = PG_GETARG_HEAPTUPLEHEADER(0);
 	HeapTupleData tuple;
 	TupleDesc	desc;
 	Datum		values[Natts_event];
@@ -331,10 +328,10 @@ dmshook_sql_payload(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
 	shape = PG_ARGISNULL(2) ? 0 : shape_of(PG_GETARG_JSONB_P(2));
-	if (!event_argument(fcinfo, &event))
+	if (!dmshook_event_from_argument(PG_GETARG_HEAPTUPLEHEADER(0), &event))
 		PG_RETURN_NULL();
 	initStringInfo(&buf);
-	append_envelope(&buf, &event, PG_GETARG_BOOL(1));
+	dmshook_payload_append_server(&buf, &event, PG_GETARG_BOOL(1));
 	if (shape != 0)
 	{
 		StringInfoData shaped;
@@ -356,7 +353,7 @@ dmshook_sql_query(PG_FUNCTION_ARGS)
 	DmshookEvent event;
 	StringInfoData buf;
 
-	if (!event_argument(fcinfo, &event))
+	if (!dmshook_event_from_argument(PG_GETARG_HEAPTUPLEHEADER(0), &event))
 		PG_RETURN_NULL();
 	initStringInfo(&buf);
 	dmshook_payload_query(&buf, &event, PG_GETARG_BOOL(1), PG_GETARG_BOOL(2));

@@ -14,6 +14,9 @@
  */
 extern void dmshook_payload_append(StringInfo buf, const DmshookEvent *event, bool test);
 
+/* The same in the server encoding. Raises no error but for memory. */
+extern void dmshook_payload_append_server(StringInfo buf, const DmshookEvent *event, bool test);
+
 /*
  * Append "?id=...&type=..." (or "&id=..." where the URL has a query already),
  * for methods without a body.

@@ -152,9 +152,10 @@ replayed_row(const DmshookEvent *row, void *arg)
 	event.id = row->id;
 	event.entity = cached->entity;
 	event.payload = cached;
-	if (dmshook_roster_subscribes(span->request->webhook, cached) &&
-		request_wants(span->request, cached) &&
-		(ended || !dmshook_roster_matches(span->request->webhook, cached)))
+	/* the webhook as it now is comes last: the fault of its filter, if any, is the one that counts */
+	if (request_wants(span->request, cached) &&
+		(ended || !dmshook_roster_matches(span->request->webhook, cached)) &&
+		dmshook_roster_subscribes(span->request->webhook, cached))
 		span->full = !dmshook_replay_feed(span->replay, &event);
 	dmshook_cache_end(cached);
 }

@@ -65,6 +65,8 @@ typedef struct DmshookWebhook
 	int64		exhausted_nonce;
 	int64		exhausted_written;	/* told in the current transaction; so the next */
 	bool		disabled_written;
+	TimestampTz filter_rests;	/* its filter took too long: not evaluated before that */
+	int			filter_pause;	/* ms, of the last such rest; 0: none */
 	DmshookState state;
 	bool		state_dirty;
 	DmshookStoredPlace place;
@@ -109,11 +111,21 @@ extern void dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, bool s
 extern void dmshook_roster_regate(TimestampTz now, bool result);
 extern TimestampTz dmshook_roster_next_gate(void);
 
-/* Is the event for the webhook, by the version that holds its id? */
-extern bool dmshook_roster_matches(const DmshookWebhook *webhook, const DmshookCached *event);
+/*
+ * Is the event for the webhook, by the version that holds its id? While the event is being read,
+ * inside its transaction; raises no error. A filter that fails leaves a fault in the event and says yes:
+ * the delivery ends as an attempt that says why.
+ */
+extern bool dmshook_roster_matches(DmshookWebhook *webhook, DmshookCached *event);
 
-/* Does the webhook, as it now is, subscribe to such events (enabled or not)? */
-extern bool dmshook_roster_subscribes(const DmshookWebhook *webhook, const DmshookCached *event);
+/* Does the webhook, as it now is, subscribe to such events (enabled or not)? Otherwise the same. */
+extern bool dmshook_roster_subscribes(DmshookWebhook *webhook, DmshookCached *event);
+
+/*
+ * A delivery out of the queue is about to be tried again: should its filter have failed, that is seen
+ * (and mended, where the filter was altered since) here. by_hand: asked for by name, so a filter that now says no is no matter.
+ */
+extern void dmshook_roster_recheck(DmshookWebhook *webhook, DmshookCached *event, bool by_hand);
 
 /* The webhooks that may want a type; valid until the next call or load. */
 extern DmshookTypeInfo *dmshook_roster_type(DmshookSpan type);

@@ -211,6 +211,9 @@ load_subscriptions(List *webhooks, MemoryContext context, Datum only)
 		version->events = text_array(context, dmshook_store_column(i, 3, NULL), &version->nevents);
 		version->tenant = dmshook_store_column_text(context, i, 4);
 		version->enabled = DatumGetBool(dmshook_store_column(i, 5, NULL));
+		version->filter = dmshook_store_column_text(context, i, 6);
+		version->path = NULL;
+		version->filter_problem = NULL;
 	}
 }
 

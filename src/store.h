@@ -15,6 +15,7 @@
 #include "nodes/pg_list.h"
 #include "storage/itemptr.h"
 #include "utils/jsonb.h"
+#include "utils/jsonpath.h"
 #include "utils/timestamp.h"
 
 #define DMSHOOK_READER_POSITION	0	/* position.webhook of the reader */
@@ -26,7 +27,10 @@ typedef struct DmshookSubscription
 	int			nevents;
 	char	  **events;			/* types and patterns */
 	char	   *tenant;			/* NULL: any */
+	char	   *filter;			/* NULL: none */
 	bool		enabled;
+	JsonPath   *path;			/* of the filter: the roster's, as the next; NULL: not compiled */
+	char	   *filter_problem;	/* it cannot be compiled: why */
 } DmshookSubscription;
 
 /* A webhook's configuration as it stands in the tables. */

@@ -64,7 +64,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" ORDER BY x.webhook, x.id DESC", {INT4OID}
 	},
 	[Q_SUBSCRIPTIONS] = {
-		"SELECT v.webhook, v.from_id, v.events, v.tenant, v.enabled FROM dmshook.subscription AS v"
+		"SELECT v.webhook, v.from_id, v.events, v.tenant, v.enabled, v.filter FROM dmshook.subscription AS v"
 		" WHERE $1 OPERATOR(pg_catalog.=) 0 OR v.webhook OPERATOR(pg_catalog.=) $1"
 		" ORDER BY v.webhook, v.from_id, v.id", {INT4OID}
 	},

@@ -14,6 +14,14 @@ CREATE FUNCTION dmshook._payload(event dmshook.event, test boolean, options json
 	AS 'MODULE_PATHNAME', 'dmshook_sql_payload' LANGUAGE C STABLE PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._payload IS 'request body of an event, byte for byte, for a webhook with these options';
 
+CREATE FUNCTION dmshook._filter_holds(filter text, event dmshook.event) RETURNS boolean
+	AS 'MODULE_PATHNAME', 'dmshook_sql_filter_holds' LANGUAGE C STABLE STRICT COST 100;
+COMMENT ON FUNCTION dmshook._filter_holds IS 'does a filter make a delivery of an event? Also where it fails: as an attempt that says why';
+
+CREATE FUNCTION dmshook._filter_verdict(filter text, event dmshook.event, OUT verdict text, OUT error text)
+	AS 'MODULE_PATHNAME', 'dmshook_sql_filter_verdict' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION dmshook._filter_verdict IS 'true, false, unknown or error: what a filter says of an event';
+
 CREATE FUNCTION dmshook._query(event dmshook.event, test boolean, has_query boolean) RETURNS text
 	AS 'MODULE_PATHNAME', 'dmshook_sql_query' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._query IS 'query string of an event, for methods without a body';

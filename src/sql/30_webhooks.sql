@@ -191,15 +191,54 @@ $$;
 COMMENT ON FUNCTION dmshook._check_method IS 'the method in upper case; an error with a hint when there is none such';
 
 CREATE FUNCTION dmshook._check_filter(filter text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	AS 'MODULE_PATHNAME', 'dmshook_sql_check_filter' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION dmshook._check_filter IS 'raise an error with a hint unless it is a jsonpath with a condition';
+
+/* The latest events that a webhook would get are shown to its filter: at most 50, of the last 10,000, for at most a second. */
+CREATE FUNCTION dmshook._try_filter(filter text, events text[], tenant text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	e       dmshook.event;
+	found   record;
+	begun   timestamptz;
+	started timestamptz := clock_timestamp();
+	n       int := 0;
+	yes     int := 0;
+	unknown int := 0;
 BEGIN
-	IF filter <> '' THEN
-		RAISE EXCEPTION 'filters of webhooks are not supported in this version' USING ERRCODE = 'feature_not_supported',
-			HINT = 'Choose by events and tenant, and leave the filter out.';
+	IF coalesce(filter, '') = '' THEN
+		RETURN '';
 	END IF;
+	PERFORM dmshook._check_filter(filter);
+	FOR e IN
+		SELECT v.* FROM dmshook.event v
+		WHERE v.id > dmshook._last_event_id() - 10000 AND v.erased_at IS NULL AND dmshook._matches(events, v.type)
+			AND (nullif(tenant, '') IS NULL OR tenant IN (v.tenant, v.old_tenant))
+		ORDER BY v.id DESC LIMIT 50
+	LOOP
+		begun := clock_timestamp();
+		found := dmshook._filter_verdict(filter, e);
+		CONTINUE WHEN found.error LIKE 'the payload cannot be read%';	-- no filter's fault
+		IF found.verdict = 'error' THEN
+			RAISE EXCEPTION 'the filter fails on event % (%): %', dmshook._message_id(e.id, e.nonce), e.type, found.error
+				USING ERRCODE = 'invalid_parameter_value', HINT = format('SELECT * FROM dmshook.events WHERE message_id = %L shows it.', dmshook._message_id(e.id, e.nonce));
+		ELSIF clock_timestamp() > begun + interval '100 ms' THEN
+			RAISE EXCEPTION 'the filter took % ms on event % (%)', round(extract(epoch FROM clock_timestamp() - begun) * 1000), dmshook._message_id(e.id, e.nonce), e.type
+				USING ERRCODE = 'query_canceled', HINT = 'It may take 100 ms: look at fewer members (no .**), and at shorter patterns.';
+		END IF;
+		n := n + 1;
+		yes := yes + (found.verdict = 'true')::int;
+		unknown := unknown + (found.verdict = 'unknown')::int;
+		EXIT WHEN clock_timestamp() > started + interval '1 second';
+	END LOOP;
+	RETURN CASE WHEN n = 0 THEN ' No such event was in the log to try the filter on.'
+		WHEN yes = 0 THEN format(' The filter holds for none of the last %s%s', CASE WHEN n = 1 THEN 'such event' ELSE n || ' such events' END,
+			CASE WHEN unknown > 0 THEN ': is a value of another type?' ELSE ': is a name misspelt?' END)
+		ELSE format(' The filter holds for %s of the last %s.', yes, CASE WHEN n = 1 THEN 'such event' ELSE n || ' such events' END) END;
 END
 $$;
-COMMENT ON FUNCTION dmshook._check_filter IS 'raise an error with a hint when there is a filter';
+COMMENT ON FUNCTION dmshook._try_filter IS 'what a filter says of recent events, as a sentence; an error with a hint where it fails';
 
 CREATE FUNCTION dmshook._has_body(method text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN method OPERATOR(pg_catalog.=) ANY (ARRAY['POST'::text, 'PUT', 'PATCH']);
@@ -329,6 +368,7 @@ DECLARE
 	id   int;
 	opts jsonb;
 	hdrs jsonb := coalesce(headers, '{}');
+	said text;
 BEGIN
 	PERFORM dmshook._check_name(create_webhook.name);
 	IF url IS NULL THEN
@@ -340,7 +380,7 @@ BEGIN
 	auth := coalesce(auth, '{"kind": "none"}');
 	kind := dmshook._check_auth(auth);
 	PERFORM dmshook._check_headers(hdrs, auth);
-	PERFORM dmshook._check_filter(filter);
+	said := dmshook._try_filter(filter, events, tenant);
 	PERFORM dmshook._check_options(coalesce(options, '{}'));
 	opts := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(coalesce(options, '{}')) o WHERE o.value <> 'null' OR o.key = 'breaker');
 	IF secret IS NULL THEN
@@ -352,8 +392,8 @@ BEGIN
 	PERFORM dmshook._warn_not_preloaded();
 	PERFORM dmshook._claim_if_new();
 	BEGIN
-		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, auth_kind, header_names, options, enabled, version, owner)
-			VALUES (create_webhook.name, url, method, events, nullif(tenant, ''), kind,
+		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, filter, auth_kind, header_names, options, enabled, version, owner)
+			VALUES (create_webhook.name, url, method, events, nullif(tenant, ''), nullif(filter, ''), kind,
 				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, coalesce(enabled, false), 0, session_user)
 			RETURNING w.id INTO id;
 	EXCEPTION WHEN unique_violation THEN	-- somebody made it just now
@@ -365,8 +405,8 @@ BEGIN
 	PERFORM dmshook._put_secret(id, 'headers', CASE WHEN hdrs <> '{}' THEN hdrs::text END);
 	PERFORM dmshook._write_version(id);
 	PERFORM dmshook._write_subscription(id);
-	PERFORM dmshook._changed(id, create_webhook.name, format('created: %s %s, events %s%s, auth %s%s%s%s', method, url,
-		array_to_string(events, ', '), ', tenant ' || nullif(tenant, ''), kind,
+	PERFORM dmshook._changed(id, create_webhook.name, format('created: %s %s, events %s%s%s, auth %s%s%s%s', method, url,
+		array_to_string(events, ', '), ', tenant ' || nullif(tenant, ''), ', filter ' || nullif(filter, ''), kind,
 		(SELECT ', headers ' || string_agg(k, ', ') FROM jsonb_object_keys(hdrs) k),
 		CASE WHEN opts <> '{}' THEN ', options ' || dmshook._show_options(opts)::text END,
 		CASE WHEN enabled THEN ', enabled' ELSE ', not enabled' END));
@@ -377,7 +417,7 @@ BEGIN
 			format('Events that commit from now on are sent. Test it: SELECT * FROM dmshook.test_webhook(%1$L).', webhook)
 		ELSE
 			format('Give the secret to the receiver. Test it: SELECT * FROM dmshook.test_webhook(%1$L); then SELECT dmshook.enable_webhook(%1$L).', webhook)
-		END || dmshook._method_hint(method) || dmshook._unsent_hint();
+		END || said || dmshook._method_hint(method) || dmshook._unsent_hint();
 END
 $$;
 COMMENT ON FUNCTION dmshook.create_webhook IS 'make a webhook; shows its signing secret once. Then test it, then enable it';
@@ -394,6 +434,7 @@ DECLARE
 	new_auth jsonb;
 	new_hdrs jsonb;
 	what     text[] := '{}';
+	said     text := '';
 BEGIN
 	SELECT s.value INTO old_auth FROM dmshook.webhook_secret s WHERE s.webhook = w.id AND s.kind = 'auth';
 	SELECT s.value INTO old_hdrs FROM dmshook.webhook_secret s WHERE s.webhook = w.id AND s.kind = 'headers';
@@ -421,11 +462,18 @@ BEGIN
 		n.method := dmshook._check_method(method);
 		what := what || CASE WHEN n.method <> w.method THEN format('method %s (was %s)', n.method, w.method) END;
 	END IF;
-	PERFORM dmshook._check_filter(filter);
+	IF filter IS NOT NULL THEN
+		n.filter := nullif(filter, '');
+		what := what || CASE WHEN n.filter IS DISTINCT FROM w.filter THEN
+			format('filter %s (was %s)', coalesce(n.filter, 'none'), coalesce(w.filter, 'none')) END;
+	END IF;
 	IF tenant IS NOT NULL THEN
 		n.tenant := nullif(tenant, '');
 		what := what || CASE WHEN n.tenant IS DISTINCT FROM w.tenant THEN
 			format('tenant %s (was %s)', coalesce(n.tenant, 'any'), coalesce(w.tenant, 'any')) END;
+	END IF;
+	IF (n.filter, n.events, n.tenant) IS DISTINCT FROM (w.filter, w.events, w.tenant) THEN
+		said := dmshook._try_filter(n.filter, n.events, n.tenant);
 	END IF;
 	IF auth IS NOT NULL THEN
 		n.auth_kind := dmshook._check_auth(auth);
@@ -452,7 +500,7 @@ BEGIN
 		RETURN format('Nothing has changed: webhook "%s" was so already.', w.name);
 	END IF;
 	BEGIN
-		UPDATE dmshook.webhook t SET name = n.name, url = n.url, method = n.method, events = n.events, tenant = n.tenant,
+		UPDATE dmshook.webhook t SET name = n.name, url = n.url, method = n.method, events = n.events, tenant = n.tenant, filter = n.filter,
 			auth_kind = n.auth_kind, header_names = n.header_names, options = n.options, changed_at = clock_timestamp(),
 			secret_changed_at = CASE WHEN new_auth <> old_auth THEN clock_timestamp() ELSE t.secret_changed_at END
 			WHERE t.id = w.id;
@@ -468,12 +516,12 @@ BEGIN
 	IF (n.name, n.url, n.method, n.options, new_auth, new_hdrs) IS DISTINCT FROM (w.name, w.url, w.method, w.options, old_auth, old_hdrs) THEN
 		PERFORM dmshook._write_version(w.id);
 	END IF;
-	IF (n.events, n.tenant) IS DISTINCT FROM (w.events, w.tenant) THEN
+	IF (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN
 		PERFORM dmshook._write_subscription(w.id);
 	END IF;
 	PERFORM dmshook._changed(w.id, n.name, 'altered: ' || array_to_string(what, '; '));
 	RETURN format('Webhook "%s" is altered; it counts from the next attempt on, for waiting deliveries too.', n.name)
-		|| CASE WHEN (n.events, n.tenant) IS DISTINCT FROM (w.events, w.tenant) THEN ' Events and tenant count for events that commit from now on.' ELSE '' END
+		|| CASE WHEN (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN ' Events, tenant and filter count for events that commit from now on.' ELSE '' END || said
 		|| CASE WHEN n.method <> w.method THEN dmshook._method_hint(n.method) ELSE '' END;
 END
 $$;
@@ -494,6 +542,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		SELECT FROM v, last_enabled l, dmshook.event e
 		WHERE v.age < l.age AND e.id >= v.from_id AND e.id < coalesce(v.to_id, upto + 1) AND e.id <= upto
 			AND dmshook._matches(v.events, e.type) AND (v.tenant IS NULL OR v.tenant IN (e.tenant, e.old_tenant))
+			AND (v.filter IS NULL OR dmshook._filter_holds(v.filter, e))
 		LIMIT stop_at
 	) AS skipped
 $$;

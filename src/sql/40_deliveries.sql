@@ -141,6 +141,7 @@ BEGIN
 		FROM dmshook.event e
 		WHERE e.at >= since AND e.at <= until AND e.erased_at IS NULL AND dmshook._matches(w.events, e.type)
 			AND (w.tenant IS NULL OR w.tenant = e.tenant OR w.tenant = e.old_tenant)
+			AND (w.filter IS NULL OR dmshook._filter_holds(w.filter, e))
 			AND (event_types IS NULL OR dmshook._matches(event_types, e.type))
 			AND NOT EXISTS (SELECT FROM dmshook.queue q WHERE q.event = e.id AND q.webhook = w.id)
 			AND (NOT coalesce(missing, false)

@@ -11,7 +11,7 @@
 /* Which events each version of a subscription holds, and where its webhook is in the log. */
 CREATE VIEW dmshook._subscribed AS
 	SELECT s.webhook, s.from_id, lead(s.from_id) OVER (PARTITION BY s.webhook ORDER BY s.from_id, s.id) AS to_id,
-		s.events, s.tenant, s.enabled
+		s.events, s.tenant, s.enabled, s.filter
 	FROM dmshook.subscription s;
 COMMENT ON VIEW dmshook._subscribed IS 'versions of subscriptions with the range of event ids that they hold; to_id NULL: to the end';
 
@@ -44,6 +44,7 @@ CREATE VIEW dmshook._ahead AS
 	JOIN dmshook.event e ON e.id >= s.from_id AND (e.id < s.to_id OR s.to_id IS NULL)
 	WHERE w.dropped_at IS NULL AND s.enabled AND dmshook._matches(s.events, e.type)
 		AND (s.tenant IS NULL OR s.tenant = e.tenant OR s.tenant = e.old_tenant)
+		AND (s.filter IS NULL OR dmshook._filter_holds(s.filter, e))
 		AND e.id > greatest(
 			coalesce((SELECT p.low FROM dmshook.position p WHERE p.webhook = w.id AND p.command = 0),
 				(SELECT p.low FROM dmshook.position p WHERE p.webhook = 0 AND p.command = 0), 0),
@@ -65,6 +66,7 @@ CREATE VIEW dmshook._skipped AS
 	JOIN dmshook.event e ON e.id >= s.from_id AND (e.id < s.to_id OR s.to_id IS NULL) AND e.id <= k.upto
 	WHERE s.enabled AND dmshook._matches(s.events, e.type)
 		AND (s.tenant IS NULL OR s.tenant = e.tenant OR s.tenant = e.old_tenant)
+		AND (s.filter IS NULL OR dmshook._filter_holds(s.filter, e))
 		AND NOT EXISTS (SELECT FROM dmshook.queue q WHERE q.event = e.id AND q.webhook = w.id)
 		AND NOT EXISTS (SELECT FROM dmshook.attempt a WHERE a.event = e.id AND a.webhook = w.id AND a.final IS NOT NULL);
 COMMENT ON VIEW dmshook._skipped IS 'deliveries that waited in the log and were cancelled or expired there, all up to one event';
@@ -105,7 +107,7 @@ COMMENT ON VIEW dmshook.webhooks IS 'the webhooks there are; change them with dm
 COMMENT ON COLUMN dmshook.webhooks.events IS 'event types and patterns that it subscribes to';
 COMMENT ON COLUMN dmshook.webhooks.tenant IS 'it gets the events of this tenant only; NULL: of all';
 COMMENT ON COLUMN dmshook.webhooks.headers IS 'custom headers; values are secrets and masked';
-COMMENT ON COLUMN dmshook.webhooks.filter IS 'not supported in this version, always NULL';
+COMMENT ON COLUMN dmshook.webhooks.filter IS 'jsonpath: it gets the events whose payload it holds for; NULL: all';
 COMMENT ON COLUMN dmshook.webhooks.state IS 'active, paused, failing (the last request failed), circuit_open, disabled';
 COMMENT ON COLUMN dmshook.webhooks.why IS 'why it is disabled or paused, or the last error where it is failing';
 COMMENT ON COLUMN dmshook.webhooks.owner IS 'role that made it';
@@ -166,10 +168,11 @@ CREATE VIEW dmshook.deliveries AS
 					OR e.id <= k.upto)
 			OFFSET 0) AS w
 		CROSS JOIN LATERAL (
-			SELECT v.events, v.tenant, v.enabled FROM dmshook.subscription v
+			SELECT v.events, v.tenant, v.enabled, v.filter FROM dmshook.subscription v
 			WHERE v.webhook = w.id AND v.from_id <= e.id ORDER BY v.from_id DESC, v.id DESC LIMIT 1) AS s
 		WHERE s.enabled AND dmshook._matches(s.events, e.type)
 			AND (s.tenant IS NULL OR s.tenant = e.tenant OR s.tenant = e.old_tenant)
+			AND (s.filter IS NULL OR dmshook._filter_holds(s.filter, e))
 			AND coalesce((SELECT false FROM dmshook.queue q WHERE q.event = e.id AND q.webhook = w.id), true)
 			AND coalesce((SELECT false FROM dmshook.attempt a WHERE a.event = e.id AND a.webhook = w.id AND a.final IS NOT NULL LIMIT 1), true)
 	) AS d;
