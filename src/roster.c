@@ -309,6 +309,12 @@ ungate(DmshookWebhook *webhook)
 		return;
 	webhook->gated = false;
 	ngated--;
+	/* no result is to come that would make the feed look at its queue again */
+	if (webhook->due_blocked)
+	{
+		webhook->due_blocked = false;
+		webhook->next_due = DT_NOBEGIN;
+	}
 }
 
 void
