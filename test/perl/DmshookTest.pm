@@ -312,16 +312,21 @@ sub url
 sub requests
 {
 	my ($self, $condition) = @_;
-	open my $f, '<', $self->{log_file} or return ();
-	my @requests;
-	while (my $line = <$f>)
+	my $requests = $self->{requests} //= [];
+	# only what is new is read: a test may ask a hundred times
+	if (open my $f, '<', $self->{log_file})
 	{
-		last if $line !~ /\n\z/;
-		my $request = JSON::PP->new->utf8->decode($line);
-		$request->{body} = decode_base64($request->{body_base64}) if exists $request->{body_base64};
-		push @requests, $request;
+		seek $f, $self->{read_to} // 0, 0;
+		while (my $line = <$f>)
+		{
+			last if $line !~ /\n\z/;
+			my $request = JSON::PP->new->utf8->decode($line);
+			$request->{body} = decode_base64($request->{body_base64}) if exists $request->{body_base64};
+			push @$requests, $request;
+			$self->{read_to} = tell $f;
+		}
 	}
-	return $condition ? grep { $condition->($_) } @requests : @requests;
+	return $condition ? grep { $condition->($_) } @$requests : @$requests;
 }
 
 # Wait until there are that many (for which the condition holds, given $_); all of them.
