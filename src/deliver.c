@@ -119,22 +119,18 @@ static void
 note_health(DmshookFlight *flight)
 {
 	DmshookState *state = &flight->webhook->state;
-	const DmshookPolicyStored *stored = &flight->webhook->policy.stored;
 	DmshookAttempt *a = &flight->attempt;
 	TimestampTz now = GetCurrentTimestamp();
 
 	flight->webhook->state_dirty = true;
-	state->failures = stored->failures;
-	state->failing_since = stored->failing_since;
-	state->circuit_open_since = stored->circuit_open_since;
-	state->next_probe_at = stored->next_probe_at;
-	state->probes = stored->probes;
 	if (a->outcome == DMSHOOK_OK)
 	{
+		flight->webhook->count_ok++;
 		state->delivered++;
 		state->last_success_at = now;
 		return;
 	}
+	flight->webhook->count_failed++;
 	state->failed++;
 	state->last_failure_at = now;
 	strlcpy(state->last_error, a->error ? a->error : "", sizeof(state->last_error));

@@ -122,7 +122,7 @@ persist_pending(void)
 static bool
 persist_due(int64 now)
 {
-	return now - loop.last_persist >= PERSIST_US && now >= loop.failed_until && persist_pending();
+	return (now - loop.last_persist >= PERSIST_US || ShutdownRequestPending) && now >= loop.failed_until && persist_pending();
 }
 
 /* Start what the last turn picked from the queue, and tests. */
@@ -290,6 +290,7 @@ write_positions(List *commands, int64 now)
 	if (persist)
 		dmshook_persist_end(loop.set, error == NULL);
 	dmshook_notices_end(error == NULL);
+	dmshook_results_health_end(error == NULL);
 	loop.last_persist = now;
 	if (error)
 	{
@@ -584,6 +585,6 @@ dmshook_dispatch(void)
 	/* what came back is logged, what is under way will be sent again */
 	dmshook_transport_run(0);
 	collect();
-	if (loop.first_result != 0 && !loop.gone)
+	if ((loop.first_result != 0 || persist_pending()) && !loop.gone)
 		turn(monotonic_us());
 }

@@ -288,18 +288,50 @@ dmshook_results_positions(const DmshookPersist *persist, DmshookStoredPlace *rea
 	}
 }
 
+/* What the policy stands at, also where no request but an admin changed it. */
+static void
+take_policy(DmshookState *state, const DmshookPolicyStored *stored)
+{
+	state->failures = stored->failures;
+	state->failing_since = stored->failing_since;
+	state->circuit_open_since = stored->circuit_open_since;
+	state->next_probe_at = stored->next_probe_at;
+	state->probes = stored->probes;
+}
+
 void
 dmshook_results_health(void)
+{
+	DmshookWebhook *webhook = NULL;
+	TimestampTz now = GetCurrentTimestamp();
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (!webhook->state_dirty || webhook->dropped)
+			continue;
+		take_policy(&webhook->state, &webhook->policy.stored);
+		dmshook_store_state(&webhook->state);
+		webhook->state_dirty = false;
+		webhook->count_ok_written = webhook->count_ok;
+		webhook->count_failed_written = webhook->count_failed;
+		if (webhook->count_ok + webhook->count_failed > 0)
+			dmshook_store_count(webhook->id, now, webhook->count_ok, webhook->count_failed);
+	}
+}
+
+void
+dmshook_results_health_end(bool committed)
 {
 	DmshookWebhook *webhook = NULL;
 
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
-		if (webhook->state_dirty && !webhook->dropped)
+		if (committed)
 		{
-			dmshook_store_state(&webhook->state);
-			webhook->state_dirty = false;
+			webhook->count_ok -= webhook->count_ok_written;
+			webhook->count_failed -= webhook->count_failed_written;
 		}
+		webhook->count_ok_written = webhook->count_failed_written = 0;
 	}
 }
 

@@ -26,8 +26,9 @@ extern bool dmshook_results_end(DmshookConsumers *set, bool committed);
  */
 extern void dmshook_results_positions(const DmshookPersist *persist, DmshookStoredPlace *reader, bool force);
 
-/* Health of webhooks that changed. */
+/* Health of webhooks that changed, and how many of their requests went well. */
 extern void dmshook_results_health(void);
+extern void dmshook_results_health_end(bool committed);
 
 /* That transaction failed: remembered TIDs are of no use. */
 extern void dmshook_results_forget(void);

@@ -69,6 +69,10 @@ typedef struct DmshookWebhook
 	int			filter_pause;	/* ms, of the last such rest; 0: none */
 	DmshookState state;
 	bool		state_dirty;
+	int64		count_ok;		/* requests that ended and are not in webhook_count yet */
+	int64		count_failed;
+	int64		count_ok_written;	/* of these: in the current transaction; so the next */
+	int64		count_failed_written;
 	DmshookStoredPlace place;
 	dlist_node	node;
 } DmshookWebhook;

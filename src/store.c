@@ -424,6 +424,16 @@ dmshook_store_state(DmshookState *state)
 }
 
 void
+dmshook_store_count(int webhook, TimestampTz at, int64 ok, int64 failed)
+{
+	Datum		values[4] = {Int32GetDatum(webhook), TimestampTzGetDatum(at), Int64GetDatum(ok), Int64GetDatum(failed)};
+
+	SPI_connect();
+	dmshook_store_run(Q_COUNT, values, NULL, false);
+	SPI_finish();
+}
+
+void
 dmshook_store_alert(int webhook, const char *kind, const char *detail)
 {
 	Datum		values[3] = {Int32GetDatum(webhook), CStringGetTextDatum(kind), CStringGetTextDatum(detail)};
@@ -452,6 +462,7 @@ dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than,
 {
 	Datum		values[4] = {Int64GetDatum(*cursor), TimestampTzGetDatum(than), TimestampTzGetDatum(dead_than), Int32GetDatum(rows)};
 	Datum		time = TimestampTzGetDatum(than);
+	Datum		dead_time = TimestampTzGetDatum(dead_than);
 	bool		isnull;
 	Datum		stayed;
 	int			seen;
@@ -467,6 +478,8 @@ dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than,
 		/* the end of a pass */
 		dmshook_store_run(Q_REMOVE_TESTS, &time, NULL, false);
 		dmshook_store_run(Q_REMOVE_COMMANDS, &time, NULL, false);
+		dmshook_store_run(Q_REMOVE_COUNTS, NULL, NULL, false);
+		dmshook_store_run(Q_REMOVE_ALERTS, &dead_time, NULL, false);
 	}
 	SPI_finish();
 	return seen;

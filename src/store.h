@@ -259,6 +259,9 @@ typedef struct DmshookState
 
 extern void dmshook_store_state(DmshookState *state);
 
+/* Requests of a webhook that ended, to be added to those of the five minutes that "at" is in. */
+extern void dmshook_store_count(int webhook, TimestampTz at, int64 ok, int64 failed);
+
 /*
  * Disable a webhook; false: its row is locked by somebody's open transaction,
  * try again later.

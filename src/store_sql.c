@@ -245,6 +245,13 @@ static const QueryDef query_defs[N_QUERIES] = {
 		{INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
+	[Q_COUNT] = {
+		"INSERT INTO dmshook.webhook_count AS c (webhook, at, ok, failed)"
+		" VALUES ($1, pg_catalog.date_bin('5 minutes'::pg_catalog.interval, $2, '2000-01-01 00:00+00'::pg_catalog.timestamptz), $3, $4)"
+		" ON CONFLICT (webhook, at) DO UPDATE SET ok = c.ok OPERATOR(pg_catalog.+) EXCLUDED.ok,"
+		" failed = c.failed OPERATOR(pg_catalog.+) EXCLUDED.failed",
+		{INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID}
+	},
 	[Q_DISABLE] = {
 		"SELECT dmshook._disable_failing($1, $2)", {INT4OID, TEXTOID}
 	},
@@ -272,6 +279,12 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_REMOVE_COMMANDS] = {
 		"DELETE FROM dmshook.command AS c WHERE c.done_at OPERATOR(pg_catalog.<) $1"
 		" AND NOT EXISTS (SELECT FROM dmshook.position AS p WHERE p.command OPERATOR(pg_catalog.=) c.id)", {TIMESTAMPTZOID}
+	},
+	[Q_REMOVE_COUNTS] = {
+		"DELETE FROM dmshook.webhook_count AS c WHERE c.at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '2 days'::pg_catalog.interval)"
+	},
+	[Q_REMOVE_ALERTS] = {
+		"DELETE FROM dmshook.alert AS a WHERE a.at OPERATOR(pg_catalog.<) $1", {TIMESTAMPTZOID}
 	},
 	[Q_NOTICE] = {
 		"SELECT dmshook._notice($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}

@@ -241,6 +241,15 @@ CREATE TABLE dmshook.webhook_state (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE dmshook.webhook_state IS 'health of a webhook; written by the dispatcher at most once a second';
 
+CREATE TABLE dmshook.webhook_count (
+	webhook int,
+	at      timestamptz,
+	ok      bigint NOT NULL,
+	failed  bigint NOT NULL,
+	PRIMARY KEY (webhook, at)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE dmshook.webhook_count IS 'requests of a webhook in the five minutes from "at"; written by the dispatcher at most once a second, kept for two days';
+
 CREATE TABLE dmshook.alert (
 	id              bigint PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.alert_id'),
 	at              timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -251,7 +260,7 @@ CREATE TABLE dmshook.alert (
 	acknowledged_at timestamptz,
 	acknowledged_by text
 );
-COMMENT ON TABLE dmshook.alert IS 'a failure notification';
+COMMENT ON TABLE dmshook.alert IS 'a failure notification; kept as long as dead letters';
 
 CREATE TABLE dmshook.change (
 	id      bigint PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.change_id'),
@@ -284,7 +293,7 @@ BEGIN
 	FOREACH s IN ARRAY ARRAY[
 		'event_id', 'attempt_id', 'webhook_id', 'version_id', 'subscription_id', 'secret_id', 'command_id', 'alert_id', 'change_id',
 		'event', 'webhook', 'webhook_version', 'subscription', 'webhook_secret', 'command', 'position', 'skip', 'queue', 'attempt',
-		'webhook_state', 'alert', 'change']
+		'webhook_state', 'webhook_count', 'alert', 'change']
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(('dmshook.' || s)::pg_catalog.regclass, '');
 	END LOOP;

@@ -241,22 +241,32 @@ COMMENT ON COLUMN dmshook.dead_letters.hint IS 'what to do about it';
 COMMENT ON COLUMN dmshook.dead_letters.created_at IS 'when the event happened';
 COMMENT ON COLUMN dmshook.dead_letters.finished_at IS 'when it was given up';
 
+/* What holds back all that waits for a webhook, in words; NULL: nothing does. */
+CREATE FUNCTION dmshook._why_held(w dmshook.webhook, s dmshook.webhook_state) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE WHEN w.dropped_at IS NOT NULL THEN 'its webhook was dropped'
+		WHEN NOT w.enabled THEN 'its webhook is disabled: ' || coalesce(w.disabled_reason, 'never enabled')
+		WHEN w.paused THEN 'its webhook is paused'
+		WHEN s.circuit_open_since IS NOT NULL THEN format('circuit open since %s, %s', dmshook._clock(s.circuit_open_since),
+			CASE WHEN s.next_probe_at > clock_timestamp() THEN 'probe at ' || dmshook._clock(s.next_probe_at) ELSE 'probe is due' END) END
+$$;
+COMMENT ON FUNCTION dmshook._why_held IS 'why nothing of a webhook is sent, in words';
+
 CREATE VIEW dmshook.waiting AS
 	SELECT o.webhook, o.message_id, o.event_type, o.entity, o.entity_key, o.created_at AS since, o.next_attempt_at,
-		CASE WHEN w.dropped_at IS NOT NULL THEN 'its webhook was dropped'
-			WHEN NOT w.enabled THEN 'its webhook is disabled: ' || coalesce(w.disabled_reason, 'never enabled')
-			WHEN w.paused THEN 'its webhook is paused'
-			WHEN o.next_attempt_at IS NULL THEN 'an earlier event of the same ' || o.entity || ' is not delivered yet'
-			WHEN o.kind IN ('r', 'y') AND o.attempts = 0 THEN 'sent again by hand'
-			ELSE format('attempt %s failed: %s', o.attempts, coalesce(o.error, 'no error was logged')) END AS why,
+		coalesce(nullif(concat_ws('; ', dmshook._why_held(w, s),
+			CASE WHEN o.next_attempt_at IS NULL THEN 'an earlier event of the same ' || o.entity || ' is not delivered yet'
+				WHEN o.kind IN ('r', 'y') AND o.attempts = 0 THEN 'sent again by hand'
+				WHEN o.attempts > 0 THEN format('attempt %s failed: %s', o.attempts, coalesce(o.error, 'no error was logged')) END), ''),
+			'it is being sent, or others are before it') AS why,
 		o.sequence
-	FROM dmshook._open o JOIN dmshook.webhook w ON w.id = o.webhook_id
+	FROM dmshook._open o JOIN dmshook.webhook w ON w.id = o.webhook_id LEFT JOIN dmshook.webhook_state s ON s.webhook = w.id
 	UNION ALL
 	SELECT o.webhook, o.message_id, o.event_type, o.entity, o.entity_key, o.created_at AS since, o.next_attempt_at,
-		CASE WHEN NOT w.enabled THEN 'its webhook is disabled: ' || coalesce(w.disabled_reason, 'never enabled')
-			WHEN w.paused THEN 'its webhook is paused'
-			WHEN s.circuit_open_since IS NOT NULL THEN 'its receiver fails: ' || coalesce(s.last_error, 'no error was logged')
-			ELSE 'it is being sent, or others are before it' END AS why,
+		coalesce(dmshook._why_held(w, s) || CASE WHEN s.circuit_open_since IS NOT NULL AND w.enabled AND NOT w.paused
+					THEN coalesce('; its receiver fails: ' || s.last_error, '') ELSE '' END,
+			'it is being sent, or others are before it: at most ' || (w.options->>'rate_limit') || ' a second go (rate_limit)',
+			'it is being sent, or others are before it') AS why,
 		o.sequence
 	FROM dmshook._ahead o JOIN dmshook.webhook w ON w.id = o.webhook_id LEFT JOIN dmshook.webhook_state s ON s.webhook = w.id;
 COMMENT ON VIEW dmshook.waiting IS 'deliveries that wait, and why; dmshook.check() says what holds up all of them';

@@ -235,6 +235,54 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._check_identity IS 'the part of dmshook.check() about claims, sequences and dumps';
 
+/* What waits too long for a webhook that sends. */
+CREATE FUNCTION dmshook._check_backlog(w dmshook.webhook, OUT level text, OUT subject text, OUT problem text, OUT hint text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	stop_at CONSTANT bigint := 10000;
+	waits   record;
+	behind  timestamptz;
+	n       text;
+BEGIN
+	SELECT * INTO waits FROM dmshook._backlog(w.id, stop_at);
+	IF waits.n = 0 THEN
+		RETURN;
+	END IF;
+	level := 'warning';
+	subject := w.name;
+	n := dmshook._count_words(waits.n, stop_at, 'event') || CASE WHEN waits.n = 1 THEN ' waits' ELSE ' wait' END;
+	SELECT a.created_at INTO behind FROM dmshook._ahead a WHERE a.webhook_id = w.id ORDER BY a.sequence LIMIT 1;
+	IF w.options->>'rate_limit' IS NOT NULL AND behind < clock_timestamp() - interval '5 minutes'
+		AND NOT EXISTS (SELECT FROM dmshook.webhook_state s WHERE s.webhook = w.id AND s.failures > 0) THEN
+		problem := format('%s, the oldest since %s: more happens than its rate_limit of %s a second lets through', n, dmshook._clock(behind), w.options->>'rate_limit');
+		hint := format('Raise it: SELECT dmshook.alter_webhook(%L, options => ''{"rate_limit": ...}''); or subscribe it to less.', w.name);
+		RETURN NEXT;
+	ELSIF waits.oldest < clock_timestamp() - interval '1 day' THEN
+		problem := format('%s, the oldest since %s', n, dmshook._clock(waits.oldest));
+		hint := format('SELECT * FROM dmshook.waiting WHERE webhook = %L ORDER BY since LIMIT 10 says why; after dmshook.max_wait (%s) they expire.',
+			w.name, current_setting('dmshook.max_wait'));
+		RETURN NEXT;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION dmshook._check_backlog IS 'the part of dmshook.check() about what waits';
+
+/* Failures that nobody has seen, and that are not over by themselves. */
+CREATE FUNCTION dmshook._check_alerts(OUT level text, OUT subject text, OUT problem text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT 'notice', 'alerts', format(CASE WHEN sum(k.n) = 1 THEN '%s alert is not acknowledged: %s' ELSE '%s alerts are not acknowledged: %s' END, sum(k.n),
+			string_agg(CASE WHEN k.n = 1 THEN k.kind ELSE k.n || ' ' || k.kind END, ', ' ORDER BY k.kind)),
+		'SELECT * FROM dmshook.alerts WHERE NOT acknowledged ORDER BY id; then SELECT dmshook.acknowledge(id) for each.'
+	FROM (
+		SELECT a.kind, count(*) AS n FROM dmshook.alert a
+		WHERE a.acknowledged_at IS NULL AND a.kind NOT IN ('recovered', 'circuit_closed')
+			AND NOT EXISTS (SELECT FROM dmshook.alert b WHERE b.webhook = a.webhook AND b.id > a.id
+				AND b.kind = CASE a.kind WHEN 'failing' THEN 'recovered' WHEN 'circuit_open' THEN 'circuit_closed' END)
+		GROUP BY a.kind) AS k
+	HAVING count(*) > 0
+$$;
+COMMENT ON FUNCTION dmshook._check_alerts IS 'the part of dmshook.check() about failure notifications';
+
 CREATE FUNCTION dmshook._check_webhooks(OUT level text, OUT subject text, OUT problem text, OUT hint text) RETURNS SETOF record
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -243,7 +291,8 @@ DECLARE
 	stop_at CONSTANT bigint := 10000;
 BEGIN
 	level := 'warning';
-	FOR w IN SELECT h.id, h.name, h.enabled, h.paused, s.failures, s.failing_since, s.last_error, s.last_hint
+	FOR w IN SELECT h.id, h.name, h.enabled, h.paused, h.disabled_reason, h AS hook, s.failures, s.failing_since, s.last_error, s.last_hint,
+			s.circuit_open_since, s.next_probe_at
 		FROM dmshook.webhook h LEFT JOIN dmshook.webhook_state s ON s.webhook = h.id WHERE h.dropped_at IS NULL ORDER BY h.name
 	LOOP
 		subject := w.name;
@@ -252,8 +301,14 @@ BEGIN
 			hint := 'Drop it and create it again.';
 			RETURN NEXT;
 		END IF;
-		IF w.failing_since IS NOT NULL THEN
-			problem := format('every request has failed since %s: %s', date_trunc('second', w.failing_since), coalesce(w.last_error, 'no error was logged'));
+		IF NOT w.enabled AND EXISTS (SELECT FROM dmshook.alert a WHERE a.webhook = w.id AND a.kind = 'disabled' AND a.detail->>'reason' = w.disabled_reason) THEN
+			problem := format('it was disabled by itself: %s', w.disabled_reason);
+			hint := format('Ask the receiver''s owner; then SELECT * FROM dmshook.test_webhook(%L), and SELECT dmshook.enable_webhook(%L). Events of this time are skipped.', w.name, w.name);
+			RETURN NEXT;
+		ELSIF w.failing_since IS NOT NULL THEN
+			problem := format('every request has failed since %s: %s', date_trunc('second', w.failing_since), coalesce(w.last_error, 'no error was logged'))
+				|| CASE WHEN w.enabled AND NOT w.paused AND w.circuit_open_since IS NOT NULL THEN format('; its circuit is open since %s, and is probed %s',
+					dmshook._clock(w.circuit_open_since), CASE WHEN w.next_probe_at > clock_timestamp() THEN 'at ' || dmshook._clock(w.next_probe_at) ELSE 'now' END) ELSE '' END;
 			hint := coalesce(w.last_hint, format('SELECT * FROM dmshook.attempts WHERE webhook = %L ORDER BY id DESC LIMIT 10', w.name));
 			RETURN NEXT;
 		ELSIF w.enabled AND NOT dmshook._proven(w.id) THEN
@@ -270,6 +325,8 @@ BEGIN
 					ELSE format('SELECT dmshook.enable_webhook(%L), or dmshook.cancel_all(%L)', w.name, w.name) END;
 				RETURN NEXT;
 			END IF;
+		ELSE
+			RETURN QUERY SELECT * FROM dmshook._check_backlog(w.hook);
 		END IF;
 	END LOOP;
 END
@@ -284,6 +341,7 @@ BEGIN
 	RETURN QUERY SELECT 'warning'::text, concat_ws(' ', v.relation::text, v.event_type), v.hint, 'SELECT * FROM dmshook.watched shows the rules; call dmshook.watch_...() again to replace them.'::text
 		FROM dmshook.watched v WHERE v.hint IS NOT NULL;
 	RETURN QUERY SELECT * FROM dmshook._check_webhooks();
+	RETURN QUERY SELECT * FROM dmshook._check_alerts();
 END
 $$;
 COMMENT ON FUNCTION dmshook.check IS 'what is not as it should be, and what to do about it; no row when all is well';
