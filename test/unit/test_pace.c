@@ -118,7 +118,7 @@ finds_the_rate(void)
 /* ---------------------------------------------------------------------- rate */
 
 /*
- * Saturated, asked as soon as dmshook_policy_gate() says, or up to 10 ms later:
+ * Saturated, asked as soon as dmshook_policy_gate() says, or up to 20 ms later:
  * in any minute within 2 % of the limit (or one request), bursts of at most a second's worth.
  */
 static void
@@ -160,7 +160,7 @@ rate_limit(void)
 				}
 				CHECK(g == DMSHOOK_WAIT_RATE && next > hook.now && room == 0, "gate %d", (int) g);
 				CHECK(next - hook.now <= SECOND / rates[r] + 2, "at %f: %" PRId64, rates[r], next - hook.now);
-				hook.now = next + (late ? (int64_t) (uniform() * 10 * MS) : 0);
+				hook.now = next + (late ? (int64_t) (uniform() * 20 * MS) : 0);
 				if (hook.now >= minute + MINUTE)
 				{
 					double		wanted = rates[r] * 60;

@@ -439,6 +439,14 @@ closes(void)
 	exchange(&hook, 200);
 	CHECK(dmshook_policy_rate(&hook.policy, &hook.state) < 13 && hook.state.stored.probes == 1, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
 
+	/* and none is so slow that it would never grow */
+	begin(&hook);
+	hook.policy.rate_limit = 1;
+	fail(&hook, 20, 500);
+	hook.now = hook.state.stored.next_probe_at;
+	exchange(&hook, 200);
+	CHECK(fabs(dmshook_policy_rate(&hook.policy, &hook.state) - 0.2) < 1e-6, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
+
 	/* also the success of a request that began before it opened, with a probe under way */
 	begin(&hook);
 	fail(&hook, 20, 500);
