@@ -118,7 +118,7 @@ static void append_key(StringInfo buf, CaptureGroup *group, TupleTableSlot *row)
 static Jsonb *make_key(CaptureGroup *group, TupleTableSlot *row);
 static void append_record(StringInfo buf, CaptureGroup *group, Change *change);
 static bool too_large(TupleTableSlot *slot, CaptureGroup *group);
-static text *column_text(CaptureColumn *column, TupleTableSlot *slot);
+static text * column_text(CaptureColumn *column, TupleTableSlot *slot);
 static bool keep_move(CaptureRelation *relation, TriggerData *trigdata);
 static TupleTableSlot *take_move(CaptureRelation *relation, TriggerData *trigdata);
 static int	trigger_depth(void);

@@ -56,7 +56,7 @@ static void compile_condition(CaptureRelation *entry, Relation rel, const Dmshoo
 							  const DmshookClause *clause, CaptureClause *result);
 static void set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *name);
 static AttrNumber column_by_name(Relation rel, const char *name);
-static text *make_source(Oid root);
+static text * make_source(Oid root);
 
 void
 dmshook_capture_cache_init(void)
@@ -114,7 +114,7 @@ dmshook_capture_rules(Relation rel, Oid function)
 
 	if (relations == NULL)
 	{
-		HASHCTL		control = {.keysize = sizeof(Oid),.entrysize = sizeof(CaptureRelation)};
+		HASHCTL		control = {.keysize = sizeof(Oid), .entrysize = sizeof(CaptureRelation)};
 
 		relations = hash_create("dmshook capture rules", 32, &control, HASH_ELEM | HASH_BLOBS);
 	}

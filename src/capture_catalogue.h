@@ -10,6 +10,6 @@
  * The entity of an event type, palloc'd. An error with the nearest type where
  * there is none. Needs a transaction and no right on the catalogue.
  */
-extern text *dmshook_catalogue_entity(text *type);
+extern text * dmshook_catalogue_entity(text * type);
 
 #endif							/* DMSHOOK_CAPTURE_CATALOGUE_H */

@@ -218,7 +218,7 @@ parse_condition(NameScope *scope, const char *sql)
 char *
 dmshook_condition_canonical(Relation rel, const char *sql, List **columns)
 {
-	NameScope	scope = {.rel = rel,.any = true};
+	NameScope	scope = {.rel = rel, .any = true};
 	Node	   *expr = parse_condition(&scope, sql);
 	DmshookJsonSettings saved;
 	int			level;
@@ -314,7 +314,7 @@ dmshook_condition_compile(Relation rel, const char *sql, List *names, MemoryCont
 	dmshook_json_pin(&saved);
 	PG_TRY();
 	{
-		NameScope	scope = {.rel = rel,.names = names,.any = false};
+		NameScope	scope = {.rel = rel, .names = names, .any = false};
 		DmshookCondition *condition;
 		Node	   *expr;
 		MemoryContext old;

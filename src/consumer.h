@@ -319,6 +319,13 @@ extern void dmshook_commit_end(DmshookConsumers *set, bool committed);
 extern void dmshook_entry_postpone(DmshookEntry *entry);
 
 /*
+ * An ended entry that cannot be logged, while others can: no commit has it until it is taken back,
+ * then the next one has it first. It stays in its window, and low below it. Not between begin and end.
+ */
+extern void dmshook_entry_set_aside(DmshookEntry *entry);
+extern void dmshook_entry_take_back(DmshookEntry *entry);
+
+/*
  * Queue rows of kind 'd' that appear or go outside a commit (start, commands, ordering
  * switched), told after their transaction committed. No-ops where it is not ordered. false: out of memory, the
  * count is not kept: restart the dispatcher.

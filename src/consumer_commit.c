@@ -146,6 +146,18 @@ dmshook_entry_postpone(DmshookEntry *entry)
 	dmshook__list_append(list, entry);
 }
 
+void
+dmshook_entry_set_aside(DmshookEntry *entry)
+{
+	dmshook__list_remove(&entry->consumer->set->finished, entry);
+}
+
+void
+dmshook_entry_take_back(DmshookEntry *entry)
+{
+	dmshook__list_prepend(&entry->consumer->set->finished, entry);
+}
+
 /* ---------------------------------------------------------------- commands */
 
 void

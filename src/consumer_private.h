@@ -158,5 +158,6 @@ extern void dmshook__forget_entities(DmshookConsumer *c);
 extern void dmshook__update_ready(DmshookConsumer *c);
 extern void dmshook__list_remove(EntryList *list, DmshookEntry *entry);
 extern void dmshook__list_append(EntryList *list, DmshookEntry *entry);
+extern void dmshook__list_prepend(EntryList *list, DmshookEntry *entry);
 
 #endif							/* DMSHOOK_CONSUMER_PRIVATE_H */

@@ -29,8 +29,8 @@ dmshook__list_append(EntryList *list, DmshookEntry *entry)
 	entry->listed = true;
 }
 
-static void
-list_prepend(EntryList *list, DmshookEntry *entry)
+void
+dmshook__list_prepend(EntryList *list, DmshookEntry *entry)
 {
 	entry->list_prev = NULL;
 	entry->list_next = list->first;
@@ -628,7 +628,7 @@ dmshook_entry_unsend(DmshookEntry *entry)
 	if (entry->owner && (entry->owner->first != entry || entry->owner->rows > 0))
 		dmshook__settle_entity(entry->owner);
 	else
-		list_prepend(ready_list(entry), entry);
+		dmshook__list_prepend(ready_list(entry), entry);
 	dmshook__update_ready(entry->consumer);
 }
 

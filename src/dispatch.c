@@ -125,17 +125,30 @@ persist_due(int64 now)
 	return (now - loop.last_persist >= PERSIST_US || ShutdownRequestPending) && now >= loop.failed_until && persist_pending();
 }
 
+/*
+ * The gate is closed, and all that waits to be logged failed alone: is it these, or the log?
+ * One request that is sent and logged tells.
+ */
+static bool
+on_trial(void)
+{
+	return !loop.open && loop.results_failed && dmshook_results_on_trial(loop.set);
+}
+
 /* Start what the last turn picked from the queue, and tests. */
 static void
 start_picked(void)
 {
 	DmshookEntry *entry;
+	bool		one = on_trial();
 
 	while ((entry = dmshook_feed_next_picked()) != NULL)
 	{
 		if (entry->cancelled)
 			dmshook_deliver_cancelled(entry);
-		else if (!loop.open || dmshook_deliver_start(entry) != DMSHOOK_STARTED)
+		else if ((loop.open || one) && dmshook_deliver_start(entry) == DMSHOOK_STARTED)
+			one = false;
+		else
 		{
 			DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
 
@@ -154,7 +167,7 @@ send_ready(void)
 	DmshookConsumer *consumer;
 	DmshookEntry *entry;
 
-	if (!loop.open)
+	if (!loop.open && !on_trial())
 		return;
 	while ((consumer = dmshook_consumers_next_ready(loop.set)) != NULL)
 	{
@@ -164,6 +177,8 @@ send_ready(void)
 		switch (dmshook_deliver_start(entry))
 		{
 			case DMSHOOK_STARTED:
+				if (!loop.open)
+					return;
 				break;
 			case DMSHOOK_NOT_NOW:
 				dmshook_entry_unsend(entry);
@@ -199,6 +214,17 @@ results_due(int64 now)
 	return loop.first_result != 0 && now >= loop.failed_until &&
 		(now - loop.first_result >= COMMIT_DELAY_US ||
 		 dmshook_consumers_finished(loop.set) >= COMMIT_RESULTS);
+}
+
+/* When a result that failed alone is to be tried again. */
+static int64
+retry_at(int64 now)
+{
+	TimestampTz due = dmshook_results_due();
+
+	if (due == DT_NOEND)
+		return PG_INT64_MAX;
+	return Max(loop.failed_until, due == DT_NOBEGIN ? now : now + Max(due - GetCurrentTimestamp(), 0));
 }
 
 /*
@@ -371,13 +397,15 @@ turn(int64 now)
 	}
 	loop.more = dmshook_feed_round(loop.reader, loop.set);
 	loop.feeding = dmshook_feed_hungry(loop.reader, loop.set);
-	dmshook_feed_queue(loop.set);
+	/* while the gate is closed what is due would only be put back */
+	if (loop.open || on_trial())
+		dmshook_feed_queue(loop.set);
 	dmshook_feed_tests();
 
 	/* half due is due, when there is a transaction anyway */
 	write = now >= loop.failed_until &&
 		((loop.first_result != 0 && (now - loop.first_result >= COMMIT_DELAY_US / 2 || results_due(now) || ShutdownRequestPending)) ||
-		 dmshook_feed_has_orphans());
+		 dmshook_feed_has_orphans() || retry_at(now) <= now);
 
 	PG_TRY();
 	{
@@ -395,12 +423,15 @@ turn(int64 now)
 
 	if (error)
 	{
-		loop.results_failed = !dmshook_results_end(loop.set, false);
-		write_failed(error);
+		loop.results_failed = !dmshook_results_end(loop.set, error->message);
+		if (loop.results_failed)
+			write_failed(error);
+		else
+			loop.first_result = dmshook_consumers_dirty(loop.set) ? now : 0;
 	}
 	else if (write)
 	{
-		dmshook_results_end(loop.set, true);
+		dmshook_results_end(loop.set, NULL);
 		loop.results_failed = false;
 		write_succeeded();
 		loop.first_result = dmshook_consumers_dirty(loop.set) ? now : 0;
@@ -428,7 +459,9 @@ turn_due(int64 now, bool latch)
 		return false;
 	if (latch || loop.more || loop.feeding || results_due(now) || persist_due(now))
 		return true;
-	if (dmshook_feed_next_due() <= GetCurrentTimestamp())
+	if (loop.open && dmshook_feed_next_due() <= GetCurrentTimestamp())
+		return true;
+	if (retry_at(now) <= now)
 		return true;
 	if (!loop.open && now >= loop.failed_until)
 		return true;
@@ -442,7 +475,7 @@ static long
 sleep_ms(int64 now)
 {
 	int64		until = PG_INT64_MAX;
-	TimestampTz due = dmshook_feed_next_due();
+	TimestampTz due = loop.open ? dmshook_feed_next_due() : DT_NOEND;
 	long		curl = dmshook_transport_timeout();
 
 	due = Min(due, dmshook_roster_next_gate());
@@ -454,6 +487,7 @@ sleep_ms(int64 now)
 		until = Min(until, Max(loop.first_result + COMMIT_DELAY_US, loop.failed_until));
 	if (!loop.open)
 		until = Min(until, Max(loop.failed_until, now + 1000));
+	until = Min(until, retry_at(now));
 	if (dmshook_reader_has_gaps(loop.reader))
 		until = Min(until, loop.last_turn + GAP_POLL_US);
 	if (persist_pending())

@@ -5,8 +5,9 @@
  * Runs in the dispatcher, inside the transactions of dispatch.c. The order of the
  * statements is consumer.h's (DmshookCommit). A batch that cannot be written is
  * tried again in halves; a single row that cannot is written without
- * what the peer sent, and if even that fails it goes to the end of the line: one bad
- * row never stops the rest.
+ * what the peer sent, and if even that fails it is set aside and tried alone. Once
+ * another one was written and it still fails, the row is at fault and not the log:
+ * it is tried again now and then, and stops nobody else.
  */
 #include "postgres.h"
 
@@ -20,9 +21,27 @@
 #include "wake.h"
 
 #define BATCH_MAX 2000
+#define ASIDE_MAX 64
+#define ASIDE_PAUSE_US (10 * USECS_PER_SEC)
+#define ON_TRIAL_MAX 4			/* more results that fail alone: it is the log */
 
 static int	batch = BATCH_MAX;
-static int	failed_alone = 0;	/* times that a batch of one failed */
+static uint64 successes = 0;		/* commits with results */
+
+/* Results that failed alone, out of the consumers' line. */
+typedef struct Aside
+{
+	DmshookEntry *entry;
+	uint64		successes;		/* when it failed last */
+	bool		at_fault;		/* others were written since */
+	TimestampTz due;
+} Aside;
+
+static Aside aside[ASIDE_MAX];
+static int	naside = 0;
+static int	trying = -1;		/* which of them the current transaction holds, and nothing else */
+static DmshookEntry *failed_entry = NULL;	/* the last that failed alone.. */
+static int	failed_alone = 0;	/* ..so many times */
 static const DmshookCommit *current = NULL;
 static DmshookFlight *tests = NULL; /* in the current transaction, or left over from one that failed */
 
@@ -152,12 +171,60 @@ write_orphans(List *orphans)
 	dmshook_store_queue_remove(rows, n);
 }
 
+TimestampTz
+dmshook_results_due(void)
+{
+	TimestampTz due = DT_NOEND;
+
+	for (int i = 0; i < naside; i++)
+		due = Min(due, aside[i].at_fault ? aside[i].due : DT_NOBEGIN);
+	return due;
+}
+
+bool
+dmshook_results_on_trial(const DmshookConsumers *set)
+{
+	int			n = 0;
+
+	for (int i = 0; i < naside; i++)
+		n += !aside[i].at_fault;
+	return n > 0 && n <= ON_TRIAL_MAX && !dmshook_consumers_dirty(set) && dmshook_consumers_flying(set) == 0;
+}
+
+/* One of those set aside that is to be tried now, alone; -1: none. */
+static int
+to_try(DmshookConsumers *set)
+{
+	int			found = -1;
+
+	if (naside == 0 || tests != NULL || dmshook_deliver_has_tests() || dmshook_feed_has_orphans())
+		return -1;
+	for (int i = 0; i < naside; i++)
+	{
+		bool		due = aside[i].at_fault ? aside[i].due <= GetCurrentTimestamp() :
+			aside[i].successes < successes || !dmshook_consumers_dirty(set);
+
+		/* in turn */
+		if (due && (found < 0 || aside[i].due < aside[found].due))
+			found = i;
+	}
+	return found;
+}
+
 void
 dmshook_results_write(DmshookConsumers *set)
 {
-	List	   *orphans = dmshook_feed_take_orphans();
-	DmshookFlight *more = dmshook_deliver_take_tests();
+	List	   *orphans = NIL;
+	DmshookFlight *more = NULL;
 
+	trying = to_try(set);
+	if (trying >= 0)
+		dmshook_entry_take_back(aside[trying].entry);
+	else
+	{
+		orphans = dmshook_feed_take_orphans();
+		more = dmshook_deliver_take_tests();
+	}
 	while (more)
 	{
 		DmshookFlight *test = more;
@@ -166,7 +233,7 @@ dmshook_results_write(DmshookConsumers *set)
 		test->next = tests;
 		tests = test;
 	}
-	current = dmshook_commit_begin(set, batch);
+	current = dmshook_commit_begin(set, trying >= 0 ? 1 : batch);
 	write_attempts();
 	if (current)
 		write_queue();
@@ -217,54 +284,102 @@ committed(void)
 		dmshook_flight_free(test);
 		stats->deliveries++;
 	}
-	batch = Min(batch * 2, BATCH_MAX);
-	failed_alone = 0;
+	if (current && current->nresults > 0)
+		successes++;
+	if (trying >= 0)
+		aside[trying] = aside[--naside];
+	else
+		batch = Min(batch * 2, BATCH_MAX);
+	failed_entry = NULL;
 }
 
-/* Not written: fewer the next time, down to one, and that one without what may be at fault. */
-static void
-not_committed(void)
+/* The one that was tried alone failed again. True: it is at fault, for others were written meanwhile. */
+static bool
+still_fails(Aside *row, const char *failure)
+{
+	const DmshookFlight *flight = row->entry->data;
+
+	if (!row->at_fault && row->successes < successes)
+	{
+		row->at_fault = true;
+		ereport(WARNING,
+				(errmsg("the result of a delivery could not be logged: %s", failure),
+				 errdetail("Event " INT64_FORMAT ", webhook " "\"%s\".", row->entry->id, flight->webhook->row->name),
+				 errhint("Others can be; this one is tried again every ten seconds.")));
+	}
+	row->successes = successes;
+	row->due = GetCurrentTimestamp() + ASIDE_PAUSE_US;
+	return row->at_fault;
+}
+
+/*
+ * Not written: fewer the next time, down to one, and that one without what may be at fault.
+ * True: it is known that it is this one.
+ */
+static bool
+not_committed(const char *failure, DmshookEntry **out)
 {
 	int			n = current ? current->nresults : 0;
 
-	batch = Max(1, Min(n, batch) / 2);
+	*out = NULL;
 	for (DmshookFlight *test = tests; test; test = test->next)
 		dmshook_flight_strip(test);
+	if (trying >= 0)
+	{
+		*out = aside[trying].entry;
+		return still_fails(&aside[trying], failure);
+	}
+	batch = Max(1, Min(n, batch) / 2);
 	if (n != 1)
-		return;
+		return false;
 	dmshook_flight_strip(current->results[0]->data);
-	failed_alone++;
+	if (failed_entry != current->results[0])
+		failed_alone = 0;
+	failed_entry = current->results[0];
+	if (++failed_alone >= 2 && naside < ASIDE_MAX)
+	{
+		aside[naside++] = (Aside)
+		{
+			.entry = failed_entry,.successes = successes,.due = GetCurrentTimestamp()
+		};
+		*out = failed_entry;
+	}
+	return false;
 }
 
 bool
-dmshook_results_end(DmshookConsumers *set, bool ok)
+dmshook_results_end(DmshookConsumers *set, const char *failure)
 {
+	DmshookEntry *out = NULL;
 	DmshookEntry *postpone = NULL;
 	DmshookWebhook *webhook = NULL;
+	bool		fine = true;
 
-	if (ok)
+	if (failure == NULL)
 		committed();
 	else
 	{
-		not_committed();
-		if (failed_alone >= 2 && current)
-			postpone = current->results[0];
+		fine = not_committed(failure, &out);
+		if (out == NULL && failed_entry && failed_alone >= 2)
+			postpone = failed_entry;
 	}
 	if (current)
-		dmshook_commit_end(set, ok);
+		dmshook_commit_end(set, failure == NULL);
 	current = NULL;
+	trying = -1;
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
 		if (webhook->resize)
 			dmshook_roster_apply(webhook);
 		webhook->resize = false;
 	}
-	if (postpone)
-	{
+	if (out)
+		dmshook_entry_set_aside(out);
+	else if (postpone)
 		dmshook_entry_postpone(postpone);
-		failed_alone = 0;
-	}
-	return ok || postpone != NULL;
+	if (out || postpone)
+		failed_entry = NULL;
+	return fine;
 }
 
 /* ------------------------------------------------------ positions and health */

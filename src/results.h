@@ -14,11 +14,20 @@
 extern void dmshook_results_write(DmshookConsumers *set);
 
 /*
- * The transaction committed, or not: tell the consumers, answer tests; or keep
- * all for the next try, with fewer. True: it did, or it is now known that one row is at fault
+ * The transaction committed (failure NULL), or not: tell the consumers, answer tests; or keep
+ * all for the next try, with fewer. True: it did, or it is known that the one row is at fault
  * and not the writing as such.
  */
-extern bool dmshook_results_end(DmshookConsumers *set, bool committed);
+extern bool dmshook_results_end(DmshookConsumers *set, const char *failure);
+
+/* When to try a result again that failed alone: DT_NOBEGIN as soon as may be, DT_NOEND none. */
+extern TimestampTz dmshook_results_due(void);
+
+/*
+ * Nothing but results that failed alone waits to be logged: only another one can tell
+ * whether they are at fault or the log is. May one request go out for that?
+ */
+extern bool dmshook_results_on_trial(const DmshookConsumers *set);
 
 /*
  * In the transaction of positions: the reader's place and those of webhooks.
