@@ -792,6 +792,22 @@ clock_set_back(void)
 	fail(&hook, 20, 500);
 	CHECK(is_open(&hook) && hook.state.stored.failing_since <= hook.now, "%d", (int) is_open(&hook));
 
+	/* an empty bucket fills, and five days are five days */
+	begin(&hook);
+	hook.policy.rate_limit = 10;
+	while (take(&hook))
+		;
+	hook.now -= 365 * DAY;
+	CHECK(gate(&hook, NULL, &next) == DMSHOOK_WAIT_RATE && next - hook.now <= SECOND, "%" PRId64, next - hook.now);
+	hook.now = next;
+	CHECK(take(&hook), "%d", (int) gate(&hook, NULL, NULL));
+	begin(&hook);
+	exchange(&hook, 500);
+	hook.now -= 3 * DAY;
+	exchange(&hook, 500);
+	hook.now += 5 * DAY;
+	CHECK(exchange(&hook, 500) & DMSHOOK_NOTICE_DISABLED, "%x", hook.verdict.notices);
+
 	/* results of requests that began in the future are results */
 	begin(&hook);
 	dmshook_policy_reset(&hook.state, hook.now);
