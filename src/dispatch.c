@@ -19,7 +19,9 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -585,6 +587,9 @@ dmshook_dispatch(void)
 		bool		result;
 
 		CHECK_FOR_INTERRUPTS();
+		/* who never sleeps never learns it from the latch; nothing may go out of a dead server */
+		if (!PostmasterIsAlive())
+			proc_exit(1);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
