@@ -585,6 +585,7 @@ dmshook_dispatch(void)
 	{
 		int64		now;
 		bool		result;
+		bool		queue_first;
 
 		CHECK_FOR_INTERRUPTS();
 		/* who never sleeps never learns it from the latch; nothing may go out of a dead server */
@@ -600,10 +601,13 @@ dmshook_dispatch(void)
 
 		dmshook_transport_run(0);
 		result = collect();
-		dmshook_roster_regate(GetCurrentTimestamp(), result);
-		send_ready();
 		now = monotonic_us();
-		if (turn_due(now, MyLatch->is_set))
+		if (dmshook_roster_regate(GetCurrentTimestamp(), result, now - loop.last_turn >= PACE_US, &queue_first))
+			loop.feeding |= dmshook_feed_wanted(loop.set);
+		if (!queue_first)
+			send_ready();
+		now = monotonic_us();
+		if (queue_first || turn_due(now, MyLatch->is_set))
 		{
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();

@@ -317,27 +317,48 @@ ungate(DmshookWebhook *webhook)
 	}
 }
 
-void
-dmshook_roster_regate(TimestampTz now, bool result)
+/* One that may send again: are its retries to go first? */
+static bool
+retries_first(DmshookWebhook *webhook, DmshookGate gate, TimestampTz now, bool may_turn)
+{
+	if (!webhook->due_blocked && webhook->next_due > now)
+		return false;
+	if (gate == DMSHOOK_PASS_PROBE)
+		return !dmshook_policy_probe_fresh(&webhook->policy);
+	if (may_turn)
+		webhook->queue_turn = !webhook->queue_turn;
+	return may_turn && webhook->queue_turn;
+}
+
+bool
+dmshook_roster_regate(TimestampTz now, bool result, bool may_turn, bool *queue_first)
 {
 	DmshookWebhook *webhook = NULL;
+	bool		opened = false;
 
+	*queue_first = false;
 	if (ngated == 0)
-		return;
+		return false;
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
 		int64_t		next = DMSHOOK_NEVER;
+		DmshookGate gate;
 
 		if (!webhook->gated || (webhook->gate_next > now && !result))
 			continue;
-		if (dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next) <= DMSHOOK_PASS_PROBE)
+		gate = dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next);
+		if (gate <= DMSHOOK_PASS_PROBE)
 		{
 			ungate(webhook);
 			dmshook_roster_apply(webhook);
+			opened = true;
+			if (retries_first(webhook, gate, now, may_turn))
+				*queue_first = true;
 		}
 		else
 			webhook->gate_next = next == DMSHOOK_NEVER ? DT_NOEND : next;
 	}
+	return opened;
 }
 
 TimestampTz
@@ -377,7 +398,10 @@ policy_changed(DmshookWebhook *webhook, const DmshookWebhookRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	if ((row->enabled && !webhook->row->enabled) || strcmp(row->url, webhook->row->url) != 0)
+	/* disabled by us and enabled again before we had read that: it was never seen disabled */
+	if ((row->enabled && (!webhook->row->enabled ||
+						  (webhook->policy.disable != DMSHOOK_DISABLE_NOT && !webhook->to_disable))) ||
+		strcmp(row->url, webhook->row->url) != 0)
 	{
 		dmshook_policy_reset(&webhook->policy, now);
 		webhook->to_disable = false;

@@ -56,6 +56,7 @@ typedef struct DmshookWebhook
 	TimestampTz due_from;		/* queue rows due before it have been picked */
 	TimestampTz next_due;		/* when to look at the queue again; DT_NOEND: never */
 	bool		due_blocked;	/* rows are due, but it may not send more now */
+	bool		queue_turn;		/* limited: the last request was a retry's */
 	DmshookPolicyState policy;
 	bool		gated;			/* nothing may go until gate_next, or until a result */
 	TimestampTz gate_next;		/* DT_NOEND: until a result */
@@ -111,8 +112,13 @@ extern void dmshook_roster_apply(DmshookWebhook *webhook);
 /* It may send no more for now (dmshook_policy_take() refused, or connections are scarce): until when? */
 extern void dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, bool scarce);
 
-/* Open the gates of those that may send again; result: something ended, ask all. */
-extern void dmshook_roster_regate(TimestampTz now, bool result);
+/*
+ * Open the gates of those that may send again; result: something ended, ask all. True: any was
+ * opened. *queue_first: a turn is to come before anything else is sent, for one of them has retries that are due
+ * and it is their turn: probes are theirs (dmshook_policy_probe_fresh()), and every other time where the rate
+ * is limited, or a backlog would keep them waiting. Those of the rate only where may_turn.
+ */
+extern bool dmshook_roster_regate(TimestampTz now, bool result, bool may_turn, bool *queue_first);
 extern TimestampTz dmshook_roster_next_gate(void);
 
 /*
