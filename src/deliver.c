@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "deliver.h"
+#include "transform.h"
 #include "notice.h"
 #include "settings.h"
 #include "settings.h"
@@ -21,6 +22,7 @@
 static MemoryContext deliver_context = NULL;
 static DmshookFlight *ended_tests = NULL;
 static dlist_head flights = DLIST_STATIC_INIT(flights);
+static dlist_head transformed = DLIST_STATIC_INIT(transformed); /* wait for a connection, with a body */
 
 void
 dmshook_deliver_init(MemoryContext parent)
@@ -28,6 +30,7 @@ dmshook_deliver_init(MemoryContext parent)
 	deliver_context = AllocSetContextCreate(parent, "dmshook requests", ALLOCSET_DEFAULT_SIZES);
 	ended_tests = NULL;
 	dlist_init(&flights);
+	dlist_init(&transformed);
 }
 
 static DmshookFlight *
@@ -61,6 +64,8 @@ dmshook_flight_free(DmshookFlight *flight)
 		pfree(flight->text);
 	if (flight->query)
 		pfree(flight->query);
+	if (flight->body)
+		pfree(flight->body);
 	pfree(flight);
 }
 
@@ -276,8 +281,20 @@ start(DmshookFlight *flight)
 	int			len = 0;
 	const char *body = profile->has_body ? dmshook_cache_body(event, profile->options.shape, &len) : NULL;
 
+	if (flight->body)
+	{
+		body = flight->body;
+		len = flight->body_len;
+	}
 	if (ended_before(flight, len))
 		return true;
+	if (profile->options.transform && body && !flight->body)
+	{
+		/* not yet: dmshook_deliver_transformed() goes on */
+		flight->attempt.body = NULL;
+		dmshook_transform_ask(flight, flight->webhook->transform_slow, profile->options.transform, profile->transform_role, body, len);
+		return true;
+	}
 	transfer = dmshook_transport_get(&profile->endpoint);
 	if (transfer == NULL)
 		return false;
@@ -387,6 +404,57 @@ dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ti
 		return true;
 	dmshook_flight_free(flight);
 	return false;
+}
+
+/* A helper has answered: the flight has its body now, or has ended. */
+static void
+take_body(const DmshookTransformed *result)
+{
+	DmshookFlight *flight = result->owner;
+	DmshookWebhook *webhook = flight->webhook;
+
+	if (webhook->profile == flight->profile)
+	{
+		webhook->transform_us += (result->duration_us - webhook->transform_us) / 8;
+		if (result->timed_out || webhook->transform_us > DMSHOOK_TRANSFORM_SLOW_US)
+			webhook->transform_slow = true;
+		else if (webhook->transform_us < DMSHOOK_TRANSFORM_SLOW_US / 4)
+			webhook->transform_slow = false;
+	}
+	if (result->body == NULL)
+	{
+		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, result->error, result->hint);
+		return;
+	}
+	flight->body = MemoryContextAllocHuge(deliver_context, result->len + 1);
+	memcpy(flight->body, result->body, result->len + 1);
+	flight->body_len = result->len;
+	flight->attempt.body = flight->body;
+	flight->attempt.body_len = flight->body_len;
+	dlist_push_tail(&transformed, &flight->ready);
+}
+
+bool
+dmshook_deliver_transformed(void)
+{
+	DmshookTransformed result;
+	bool		any = false;
+
+	while (dmshook_transform_finished(&result))
+	{
+		take_body(&result);
+		any = true;
+	}
+	while (!dlist_is_empty(&transformed))
+	{
+		DmshookFlight *flight = dlist_head_element(DmshookFlight, ready, &transformed);
+
+		if (!start(flight))
+			break;				/* all connections are busy */
+		dlist_delete(&flight->ready);
+		any = true;
+	}
+	return any;
 }
 
 /* Room for the strings of a result, in one piece. */

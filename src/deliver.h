@@ -31,6 +31,9 @@ typedef struct DmshookFlight
 	DmshookAttempt attempt;		/* filled when it ended; its strings are in text */
 	char	   *text;
 	char	   *query;			/* where the URL has one of its own */
+	char	   *body;			/* what the webhook's transform made; NULL: nothing (yet) */
+	int			body_len;
+	dlist_node	ready;			/* of those that wait for a connection with it */
 	dlist_node	node;			/* of all flights */
 	struct DmshookFlight *next; /* ended tests */
 } DmshookFlight;
@@ -53,6 +56,9 @@ extern void dmshook_deliver_cancelled(DmshookEntry *entry);
 
 /* Send a test; the event holds its body. Answered after its attempt was committed. False: as above. */
 extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
+
+/* Bodies that transforms made: their requests start. True: there were some. */
+extern bool dmshook_deliver_transformed(void);
 
 /* A transfer ended: note the result, finish its entry, give the transfer back. */
 extern void dmshook_deliver_finished(DmshookTransfer *transfer);

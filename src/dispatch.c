@@ -39,6 +39,7 @@
 #include "results.h"
 #include "roster.h"
 #include "store.h"
+#include "transform.h"
 #include "transport.h"
 #include "wake.h"
 
@@ -204,6 +205,7 @@ collect(void)
 		dmshook_deliver_finished(transfer);
 		any = true;
 	}
+	any |= dmshook_deliver_transformed();
 	if (loop.first_result == 0 && (dmshook_consumers_dirty(loop.set) || dmshook_deliver_has_tests()))
 		loop.first_result = monotonic_us();
 	return any;
@@ -500,6 +502,8 @@ sleep_ms(int64 now)
 		until = now;
 	if (curl >= 0)
 		until = Min(until, now + curl * 1000);
+	if (dmshook_transform_busy())
+		until = Min(until, now + PERSIST_US);	/* a helper that hangs wakes nobody */
 	if (until == PG_INT64_MAX)
 		return -1;
 	return Min((Max(until - now, 0) + 999) / 1000, 60 * 1000);

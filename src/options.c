@@ -55,6 +55,7 @@ static void read_max_in_flight(const char *name, const JsonbValue *value, Dmshoo
 static void read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_format(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_numbers(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_transform(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_http_version(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_success(const char *name, const JsonbValue *value, DmshookOptions *out);
@@ -75,6 +76,7 @@ static const Option known_options[] = {
 	{"ordering", read_ordering},
 	{"format", read_format},
 	{"numbers", read_numbers},
+	{"transform", read_transform},
 	{"http_version", read_http_version},
 	{"ca_certificate", read_ca_certificate},
 	{"success", read_success},
@@ -85,7 +87,7 @@ static const Option known_options[] = {
 /* Documented for later versions: refused, never accepted and ignored. */
 static const char *const later_options[] = {
 	"signature", "signature_header",
-	"transform", "allowed_addresses", "alert_to", "retention",
+	"allowed_addresses", "alert_to", "retention",
 };
 
 /* Kinds of authentication and their members; of this version those with members. */
@@ -323,6 +325,17 @@ read_numbers(const char *name, const JsonbValue *value, DmshookOptions *out)
 	if (strcmp(text, "string") == 0)
 		out->shape |= DMSHOOK_SHAPE_STRINGS;
 	else if (strcmp(text, "json") != 0)
+		bad_option(name, wanted);
+}
+
+/* Whether there is such a function is looked at in SQL (_check_transform), and by the process that calls it. */
+static void
+read_transform(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "the name of a function with its schema, such as \"public.for_accounting\"; it takes the payload as jsonb and returns the body as jsonb or text";
+
+	out->transform = option_string(name, value, wanted);
+	if (out->transform[0] == '\0' || strlen(out->transform) > 300)
 		bad_option(name, wanted);
 }
 

@@ -20,6 +20,7 @@ typedef struct DmshookOptions
 	char	   *ca_certificate; /* PEM or NULL */
 	bool		ordered;		/* ordering: entity */
 	int			shape;			/* of the body: shape.h */
+	char	   *transform;		/* function that makes the body, with its schema; NULL: none */
 	DmshookPlan plan;
 	DmshookPolicy policy;
 } DmshookOptions;

@@ -327,6 +327,9 @@ dmshook_sql_payload(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
+	/* what a function makes of it stands in the attempt alone */
+	if (!PG_ARGISNULL(2) && getKeyJsonValueFromContainer(&PG_GETARG_JSONB_P(2)->root, "transform", strlen("transform"), NULL))
+		PG_RETURN_NULL();
 	shape = PG_ARGISNULL(2) ? 0 : shape_of(PG_GETARG_JSONB_P(2));
 	if (!dmshook_event_from_argument(PG_GETARG_HEAPTUPLEHEADER(0), &event))
 		PG_RETURN_NULL();

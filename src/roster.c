@@ -148,6 +148,11 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	char	   *auth;
 
 	dmshook_options_parse(row->options, &profile->options);
+	if (profile->options.transform && row->transform_role == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("nobody is named to call the transform")));
+	profile->transform_role = row->transform_role ? pstrdup(row->transform_role) : NULL;
 	format_name_header(row->name, profile->name_header, sizeof(profile->name_header));
 
 	endpoint->serial = next_serial++;
@@ -521,6 +526,8 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 			DmshookProfile *before = webhook->profile;
 
 			webhook->profile = make_profile(row);
+			webhook->transform_us = 0;
+			webhook->transform_slow = false;
 			if (before)
 			{
 				/* what waits may lack what the new method needs: it is read again */

@@ -36,6 +36,7 @@ typedef struct DmshookProfile
 	char		name_header[DMSHOOK_HEADER_SIZE];
 	int			nsigners;
 	DmshookSigner *signer[DMSHOOK_MAX_SIGNERS];
+	char	   *transform_role; /* who calls options.transform */
 	char	   *problem;		/* it cannot be used: why */
 } DmshookProfile;
 
@@ -66,6 +67,8 @@ typedef struct DmshookWebhook
 	int64		exhausted_nonce;
 	int64		exhausted_written;	/* told in the current transaction; so the next */
 	bool		disabled_written;
+	int64		transform_us;	/* how long its transform takes, on average */
+	bool		transform_slow; /* it is served by the second helper */
 	TimestampTz filter_rests;	/* its filter took too long: not evaluated before that */
 	int			filter_pause;	/* ms, of the last such rest; 0: none */
 	DmshookState state;

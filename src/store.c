@@ -249,6 +249,7 @@ dmshook_store_webhooks(int webhook)
 		row->circuit_open_since = (TimestampTz) dmshook_store_column_int8(i, 15, 0);
 		row->next_probe_at = (TimestampTz) dmshook_store_column_int8(i, 16, 0);
 		row->probes = DatumGetInt32(dmshook_store_column(i, 17, NULL));
+		row->transform_role = dmshook_store_column_text(context, i, 18);
 		old = MemoryContextSwitchTo(context);
 		result = lappend(result, row);
 		MemoryContextSwitchTo(old);

@@ -44,6 +44,7 @@ typedef struct DmshookWebhookRow
 	bool		paused;
 	int			version;
 	Jsonb	   *options;
+	char	   *transform_role; /* NULL: no transform */
 	Jsonb	   *auth;			/* NULL: none */
 	Jsonb	   *headers;		/* NULL: none */
 	int			nsecrets;

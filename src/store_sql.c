@@ -50,7 +50,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_WEBHOOKS] = {
 		"SELECT w.id, w.name, w.url, w.method, w.enabled, w.paused, w.version, w.options,"
 		" p.low, s.upto, t.delivered, t.failed, t.failures,"
-		" t.failing_since, t.circuit_open_since, t.next_probe_at, t.probes"
+		" t.failing_since, t.circuit_open_since, t.next_probe_at, t.probes, w.transform_role"
 		" FROM dmshook.webhook AS w"
 		" LEFT JOIN dmshook.position AS p ON p.webhook OPERATOR(pg_catalog.=) w.id AND p.command OPERATOR(pg_catalog.=) 0"
 		" LEFT JOIN dmshook.skip AS s ON s.webhook OPERATOR(pg_catalog.=) w.id"

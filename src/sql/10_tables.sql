@@ -86,6 +86,7 @@ CREATE TABLE dmshook.webhook (
 	auth_kind         text NOT NULL,
 	header_names      text[] NOT NULL DEFAULT '{}',
 	options           jsonb NOT NULL DEFAULT '{}',
+	transform_role    text,
 	enabled           boolean NOT NULL DEFAULT false,
 	paused            boolean NOT NULL DEFAULT false,
 	disabled_reason   text,

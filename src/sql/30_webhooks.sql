@@ -240,6 +240,29 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._try_filter IS 'what a filter says of recent events, as a sentence; an error with a hint where it fails';
 
+/* The function's name with its schema and argument, as it is kept; it is called as the role that set it last. */
+CREATE FUNCTION dmshook._check_transform(name text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	f oid := coalesce(to_regprocedure(CASE WHEN name LIKE '%(%)' THEN name END)::oid, to_regprocedure(CASE WHEN name NOT LIKE '%(%' THEN name || '(jsonb)' END)::oid);
+	p pg_proc;
+BEGIN
+	SELECT * INTO p FROM pg_proc WHERE oid = f;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no function "%" that takes jsonb', name USING ERRCODE = 'undefined_function',
+			HINT = 'Name it with its schema, such as "public.for_accounting"; it takes the payload as jsonb and returns the body as jsonb or text.';
+	ELSIF p.prokind <> 'f' OR p.proretset OR p.pronargs <> 1 OR p.proargtypes[0] <> 'jsonb'::regtype OR p.prorettype NOT IN ('jsonb'::regtype, 'text'::regtype) THEN
+		RAISE EXCEPTION 'function % cannot be a transform', f::regprocedure USING ERRCODE = 'invalid_function_definition',
+			HINT = 'It must take one argument of type jsonb and return one value of type jsonb or text.';
+	ELSIF NOT has_function_privilege(session_user, f, 'EXECUTE') THEN
+		RAISE EXCEPTION 'permission denied for function %', f::regprocedure USING ERRCODE = 'insufficient_privilege',
+			HINT = format('It is called as role %I: GRANT EXECUTE ON FUNCTION %s TO %I.', session_user, f::regprocedure, session_user);
+	END IF;
+	RETURN f::regprocedure::text;
+END
+$$;
+COMMENT ON FUNCTION dmshook._check_transform IS 'the function''s full name; an error with a hint unless it can be a transform';
+
 CREATE FUNCTION dmshook._has_body(method text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN method OPERATOR(pg_catalog.=) ANY (ARRAY['POST'::text, 'PUT', 'PATCH']);
 COMMENT ON FUNCTION dmshook._has_body IS 'does a request with this method carry a body?';
@@ -383,6 +406,9 @@ BEGIN
 	said := dmshook._try_filter(filter, events, tenant);
 	PERFORM dmshook._check_options(coalesce(options, '{}'));
 	opts := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(coalesce(options, '{}')) o WHERE o.value <> 'null' OR o.key = 'breaker');
+	IF opts ? 'transform' THEN
+		opts := opts || jsonb_build_object('transform', dmshook._check_transform(opts->>'transform'));
+	END IF;
 	IF secret IS NULL THEN
 		secret := dmshook._generate_secret();
 	ELSE
@@ -392,9 +418,9 @@ BEGIN
 	PERFORM dmshook._warn_not_preloaded();
 	PERFORM dmshook._claim_if_new();
 	BEGIN
-		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, filter, auth_kind, header_names, options, enabled, version, owner)
+		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, filter, auth_kind, header_names, options, transform_role, enabled, version, owner)
 			VALUES (create_webhook.name, url, method, events, nullif(tenant, ''), nullif(filter, ''), kind,
-				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, coalesce(enabled, false), 0, session_user)
+				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, CASE WHEN opts ? 'transform' THEN session_user END, coalesce(enabled, false), 0, session_user)
 			RETURNING w.id INTO id;
 	EXCEPTION WHEN unique_violation THEN	-- somebody made it just now
 		RAISE EXCEPTION 'webhook "%" already exists', create_webhook.name USING ERRCODE = 'duplicate_object',
@@ -491,6 +517,12 @@ BEGIN
 	IF options IS NOT NULL THEN
 		PERFORM dmshook._check_options(options);
 		n.options := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(w.options || options) o WHERE o.value <> 'null' OR o.key = 'breaker');
+		IF options->>'transform' IS NOT NULL THEN
+			n.options := n.options || jsonb_build_object('transform', dmshook._check_transform(options->>'transform'));
+			n.transform_role := session_user;
+		ELSIF options ? 'transform' THEN
+			n.transform_role := NULL;
+		END IF;
 		PERFORM dmshook._check_options(n.options);	-- what fits alone may not fit together
 		what := what || CASE WHEN n.options <> w.options THEN format('options %s', dmshook._show_options(options)) END;
 	END IF;
@@ -501,7 +533,7 @@ BEGIN
 	END IF;
 	BEGIN
 		UPDATE dmshook.webhook t SET name = n.name, url = n.url, method = n.method, events = n.events, tenant = n.tenant, filter = n.filter,
-			auth_kind = n.auth_kind, header_names = n.header_names, options = n.options, changed_at = clock_timestamp(),
+			auth_kind = n.auth_kind, header_names = n.header_names, options = n.options, transform_role = n.transform_role, changed_at = clock_timestamp(),
 			secret_changed_at = CASE WHEN new_auth <> old_auth THEN clock_timestamp() ELSE t.secret_changed_at END
 			WHERE t.id = w.id;
 	EXCEPTION WHEN unique_violation THEN
@@ -796,7 +828,7 @@ BEGIN
 	headers := dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(e.id, e.nonce), event_type, now(), 1, true, v.options);
 	IF dmshook._has_body(v.method) THEN
 		url := v.url;
-		body := dmshook._payload(e, true, v.options);
+		body := dmshook._payload(e, true, v.options - 'transform');		-- before the function: only the dispatcher calls that
 	ELSE
 		url := dmshook._url_with_query(v.url, e, true);
 	END IF;

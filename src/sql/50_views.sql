@@ -191,7 +191,7 @@ COMMENT ON COLUMN dmshook.deliveries.sequence IS 'id of the event; ORDER BY sequ
 
 CREATE VIEW dmshook.attempts AS
 	SELECT w.name AS webhook, dmshook._message_id(a.event, a.nonce) AS message_id,
-		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(a.body::json->>'type', 'webhook.test') END) AS event_type,
+		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END) AS event_type,
 		a.attempt,
 		CASE a.kind WHEN 'd' THEN 'delivery' WHEN 't' THEN 'test' WHEN 'p' THEN 'probe' WHEN 'r' THEN 'redelivery' WHEN 'y' THEN 'replay' END AS kind,
 		CASE a.outcome WHEN 'o' THEN 'ok' WHEN 'h' THEN 'http_error' WHEN 't' THEN 'timeout' WHEN 'd' THEN 'dns_error' WHEN 'c' THEN 'connect_error'
@@ -204,7 +204,7 @@ CREATE VIEW dmshook.attempts AS
 		a.local_address, a.remote_address,
 		CASE a.http_version WHEN 10 THEN '1.0' WHEN 11 THEN '1.1' WHEN 20 THEN '2' WHEN 30 THEN '3' END AS http_version, a.tls_version,
 		dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(a.event, a.nonce),
-			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(a.body::json->>'type', 'webhook.test') END),
+			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END),
 			a.at, a.attempt, a.kind = 't', v.options) AS request_headers,
 		a.response_headers, a.response_body, a.error, a.hint,
 		CASE WHEN dmshook._has_body(v.method) THEN coalesce(a.body, dmshook._payload(e, a.kind = 't', v.options)) END AS payload,
