@@ -128,20 +128,29 @@ log_ended(DmshookWebhook *webhook, int webhook_id, List *rows, char final)
 	pfree(attempts);
 }
 
-/* Queue rows of a webhook, all up to an event or just that one. */
+/* The queue rows that memory holds: their requests may be under way. */
+static int64 *
+picked_rows(DmshookWebhook *webhook, int *npicked)
+{
+	int64	   *picked = NULL;
+
+	*npicked = 0;
+	if (webhook && (*npicked = dmshook_consumer_picked(webhook->consumer, NULL, 0)) > 0)
+	{
+		picked = palloc(sizeof(int64) * *npicked);
+		dmshook_consumer_picked(webhook->consumer, (int64_t *) picked, *npicked);
+	}
+	return picked;
+}
+
+/* Queue rows of a webhook, all up to an event or just that one; those that memory holds are marked. */
 static List *
 cancel_rows(DmshookWebhook *webhook, int webhook_id, int64 upto, bool event_only, char final)
 {
-	int64	   *picked = NULL;
-	int			npicked = 0;
+	int			npicked;
+	int64	   *picked = picked_rows(webhook, &npicked);
 	List	   *rows;
 
-	/* those that memory holds are marked: their requests may be under way */
-	if (webhook && (npicked = dmshook_consumer_picked(webhook->consumer, NULL, 0)) > 0)
-	{
-		picked = palloc(sizeof(int64) * npicked);
-		dmshook_consumer_picked(webhook->consumer, (int64_t *) picked, npicked);
-	}
 	rows = dmshook_store_queue_cancel(webhook_id, upto, event_only, picked, npicked);
 	log_ended(webhook, webhook_id, rows, final);
 	if (rows != NIL && webhook && webhook->ordered)
@@ -180,6 +189,22 @@ dmshook_commands_expire(DmshookWebhook *webhook, int64 upto)
 	effect->upto = upto;
 	dmshook_store_skip(webhook->id, upto, "expired");
 	effect->removed = cancel_rows(webhook, webhook->id, upto, false, 'e');
+	return effect;
+}
+
+void *
+dmshook_commands_expire_queue(DmshookWebhook *webhook, TimestampTz than, int rows, int *n)
+{
+	Effect	   *effect = palloc0(sizeof(Effect));
+	int			npicked;
+	int64	   *picked = picked_rows(webhook, &npicked);
+
+	effect->webhook = webhook;
+	effect->removed = dmshook_store_queue_expire(webhook->id, than, picked, npicked, rows);
+	log_ended(webhook, webhook->id, effect->removed, 'e');
+	if (effect->removed != NIL && webhook->ordered)
+		dmshook_store_queue_promote_all(webhook->id, GetCurrentTimestamp(), false);
+	*n = list_length(effect->removed);
 	return effect;
 }
 

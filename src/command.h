@@ -40,4 +40,7 @@ struct DmshookWebhook;
  */
 extern void *dmshook_commands_expire(struct DmshookWebhook *webhook, int64 upto);
 
+/* The same for what is in its queue, of events older than a time; *n: how many of the first `rows`. */
+extern void *dmshook_commands_expire_queue(struct DmshookWebhook *webhook, TimestampTz than, int rows, int *n);
+
 #endif							/* DMSHOOK_COMMAND_H */

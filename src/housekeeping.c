@@ -24,6 +24,7 @@
 #define BATCH_ROWS		2000	/* events looked at in a batch */
 #define EXPIRE_ROWS		10000	/* events of a webhook's backlog that expire at once */
 #define WORKING_MS		20		/* pause between batches while there is work */
+#define LOOKS			100		/* at most so many looks at everything in the shortest of the times */
 #define IDLE_MS			(60 * 60 * 1000)	/* longest time between two looks */
 
 static TimestampTz next_look = DT_NOBEGIN;
@@ -67,6 +68,24 @@ expire(DmshookWebhook *webhook, TimestampTz now)
 	return true;
 }
 
+/*
+ * So does what was tried, and is to be tried again: of a disabled webhook it would never end. What is
+ * sent again by hand stays, for its event may be as old as a dead letter.
+ */
+static bool
+expire_queue(DmshookWebhook *webhook, TimestampTz now)
+{
+	int			n;
+	char		detail[64];
+
+	effects = lappend(effects, dmshook_commands_expire_queue(webhook, ago(now, dmshook_max_wait), EXPIRE_ROWS, &n));
+	if (n == 0)
+		return false;
+	snprintf(detail, sizeof(detail), "{\"count\": %d}", n);
+	dmshook_store_alert(webhook->id, "expired", detail);
+	return n == EXPIRE_ROWS;
+}
+
 void
 dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 {
@@ -79,8 +98,11 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	effects = NIL;
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
-		if (!webhook->dropped)
-			more |= expire(webhook, now);
+		if (webhook->dropped)
+			continue;
+		more |= expire(webhook, now);
+		if (cursor == 0)
+			more |= expire_queue(webhook, now);
 	}
 
 	seen = dmshook_store_remove_old(&cursor, ago(now, dmshook_retention),
@@ -97,7 +119,12 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 		TimestampTz comes_of_age = TIMESTAMP_NOT_FINITE(oldest) ? DT_NOEND :
 		oldest + (int64) Min(dmshook_retention, dmshook_max_wait) * USECS_PER_SEC;
 
-		next_look = Min(Max(comes_of_age, now + USECS_PER_SEC), now + IDLE_MS * INT64CONST(1000));
+		/* dead letters stay for long, and must not make it look at all the others again and again */
+		int			shortest = Min(Min(dmshook_retention, dmshook_max_wait), dmshook_dead_letter_retention);
+		int64		pause = Max(shortest / LOOKS, 1) * USECS_PER_SEC;
+
+		/* events that come while it sleeps may be due by then, too */
+		next_look = Min(Max(comes_of_age, now + pause), now + Min(shortest * USECS_PER_SEC, IDLE_MS * INT64CONST(1000)));
 	}
 }
 

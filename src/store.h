@@ -174,6 +174,12 @@ extern List *dmshook_store_queue_cancel(int webhook, int64 upto, bool event_only
 										const int64 *in_flight, int n);
 
 /*
+ * Remove and return deliveries of events older than a time, among the first `rows` of a
+ * webhook; not those of in_flight (n of them), nor what is sent again by hand.
+ */
+extern List *dmshook_store_queue_expire(int webhook, TimestampTz than, const int64 *in_flight, int n, int rows);
+
+/*
  * Queue what is final and not open: one event (0: all dead ones) of a webhook.
  * since: 0 or the least time of the last attempt. types: NULL or a text array.
  * Returns how many.

@@ -253,6 +253,26 @@ dmshook_store_queue_cancel(int webhook, int64 upto, bool event_only, const int64
 	return result;
 }
 
+List *
+dmshook_store_queue_expire(int webhook, TimestampTz than, const int64 *in_flight, int n, int rows)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+	Datum		values[4];
+	List	   *result;
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(in_flight[i]);
+	values[0] = Int32GetDatum(webhook);
+	values[1] = TimestampTzGetDatum(than);
+	values[2] = int8_array(elems, n);
+	values[3] = Int32GetDatum(rows);
+	SPI_connect();
+	result = queue_rows(context, webhook, dmshook_store_run(Q_QUEUE_EXPIRE, values, NULL, false));
+	SPI_finish();
+	return result;
+}
+
 int64
 dmshook_store_redeliver(int webhook, int64 event, int64 command, Jsonb *args, TimestampTz due_at)
 {

@@ -150,6 +150,14 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" coalesce((SELECT e.nonce FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) q.event), 0)",
 		{INT4OID, INT8OID, INT8OID, INT8ARRAYOID}
 	},
+	[Q_QUEUE_EXPIRE] = {
+		"DELETE FROM dmshook.queue AS q USING (SELECT e.id, e.nonce FROM (SELECT o.event FROM dmshook.queue AS o"
+		"  WHERE o.webhook OPERATOR(pg_catalog.=) $1 AND o.kind OPERATOR(pg_catalog.=) 'd' AND NOT o.cancelled ORDER BY o.event LIMIT $4) AS first"
+		" JOIN dmshook.event AS e ON e.id OPERATOR(pg_catalog.=) first.event WHERE e.at OPERATOR(pg_catalog.<) $2) AS old"
+		" WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.event OPERATOR(pg_catalog.=) old.id AND q.event OPERATOR(pg_catalog.<>) ALL ($3)"
+		" RETURNING q.event, q.due_at, q.attempts, q.kind, q.command, q.entity, q.quick, old.nonce",
+		{INT4OID, TIMESTAMPTZOID, INT8ARRAYOID, INT4OID}
+	},
 	[Q_REDELIVER] = {
 		"INSERT INTO dmshook.queue (event, webhook, due_at, attempts, kind, command, entity)"
 		" SELECT $2, $1, $4, 0, 'r', $3, 0 WHERE EXISTS (SELECT FROM dmshook.attempt AS a"

@@ -36,14 +36,16 @@ webhook('sold', '/ok/sold', 'vehicle.sold');
 webhook('dead', '/status/400/dead', 'deal.created', '{"max_attempts": 1, "breaker": null}');
 webhook('retrying', '/status/500/retrying', 'job.created', '{"backoff": {"initial": "1h"}}');
 webhook('paused', '/ok/paused', 'job.invoiced');
-$server->sql(q{SELECT dmshook.pause_webhook('paused')});
 
 happen('vehicle.sold', 300);
 happen('deal.created', 5);
 happen('job.created', 7);
+$server->wait_sql(q{SELECT count(*) = 7 FROM dmshook.queue});
+$server->sql(q{SELECT dmshook.pause_webhook('paused')});
+$server->wait_sql('SELECT count(*) = 0 FROM dmshook.command WHERE done_at IS NULL');
 happen('job.invoiced', 20);
 happen('customer.created', 50);		# for nobody
-$server->wait_sql(q{SELECT count(*) = 300 FROM dmshook.attempts WHERE webhook = 'sold'});
+$receiver->wait_for(300, sub { $_[0]{path} eq '/ok/sold' });
 
 # the paused webhook holds back what came after what waits for it; what came before goes
 $server->wait_sql($events, 'customer.created 50, deal.created 5, job.created 7, job.invoiced 20');
