@@ -49,14 +49,14 @@ for my $try (1 .. 3)
 	push @said, sprintf '%.2f/s', $found;
 	cmp_ok($found, '<=', $rate * 1.05, "not faster than $rate/s: $said[-1]");
 
-	# never more than a second's worth in a second
+	# half a second's worth that was saved up, and what comes in; the rest is for a machine that hiccups
 	my ($most, $j) = (0, 0);
 	for my $i (0 .. $#at)
 	{
 		$j++ while $at[$i] - $at[$j] > 1;
 		$most = $i - $j + 1 if $i - $j + 1 > $most;
 	}
-	cmp_ok($most, '<=', $rate * 1.5 + 3, "no burst: at most $most in a second");
+	cmp_ok($most, '<=', $rate * 2, "no burst: at most $most in a second");
 	if ($try == 1)
 	{
 		my @healthy = arrivals('/ok/healthy');
