@@ -435,7 +435,7 @@ take_body(const DmshookTransformed *result)
 }
 
 bool
-dmshook_deliver_transformed(void)
+dmshook_deliver_transformed(bool open)
 {
 	DmshookTransformed result;
 	bool		any = false;
@@ -445,7 +445,7 @@ dmshook_deliver_transformed(void)
 		take_body(&result);
 		any = true;
 	}
-	while (!dlist_is_empty(&transformed))
+	while (open && !dlist_is_empty(&transformed))
 	{
 		DmshookFlight *flight = dlist_head_element(DmshookFlight, ready, &transformed);
 

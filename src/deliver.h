@@ -57,8 +57,8 @@ extern void dmshook_deliver_cancelled(DmshookEntry *entry);
 /* Send a test; the event holds its body. Answered after its attempt was committed. False: as above. */
 extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
 
-/* Bodies that transforms made: their requests start. True: there were some. */
-extern bool dmshook_deliver_transformed(void);
+/* Bodies that transforms made: their requests start, unless nothing may go out now. True: there were some. */
+extern bool dmshook_deliver_transformed(bool open);
 
 /* A transfer ended: note the result, finish its entry, give the transfer back. */
 extern void dmshook_deliver_finished(DmshookTransfer *transfer);

@@ -205,7 +205,7 @@ collect(void)
 		dmshook_deliver_finished(transfer);
 		any = true;
 	}
-	any |= dmshook_deliver_transformed();
+	any |= dmshook_deliver_transformed(loop.open);
 	if (loop.first_result == 0 && (dmshook_consumers_dirty(loop.set) || dmshook_deliver_has_tests()))
 		loop.first_result = monotonic_us();
 	return any;
