@@ -323,6 +323,24 @@ dmshook_commands_start(void)
 	}
 }
 
+void
+dmshook_commands_reorder(void)
+{
+	DmshookWebhook *webhook = NULL;
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
+		if (webhook->ordered_at == 0 || webhook->dropped)
+			continue;
+		/* before the look: what ends after it is put in order the next time */
+		if (!dmshook_deliver_busy_since(webhook, webhook->ordered_at))
+			webhook->ordered_at = 0;
+		dmshook_store_queue_park(webhook->id);
+		dmshook_store_queue_promote_all(webhook->id, GetCurrentTimestamp(), false);
+		webhook->next_due = webhook->due_from = DT_NOBEGIN;
+	}
+}
+
 List *
 dmshook_commands_run(DmshookConsumers *set pg_attribute_unused(), List *commands)
 {
@@ -391,6 +409,7 @@ dmshook_commands_committed(List *effects)
 		if (effect->reorder)
 		{
 			webhook->ordered = webhook->profile->options.ordered;
+			webhook->ordered_at = webhook->ordered ? GetCurrentTimestamp() : 0;
 			dmshook_roster_apply(webhook);
 			count_rows(webhook, effect->entities);
 		}

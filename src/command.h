@@ -32,6 +32,12 @@ extern void dmshook_commands_reload(DmshookConsumers *set, List *commands);
 extern List *dmshook_commands_run(DmshookConsumers *set, List *commands);
 extern void dmshook_commands_committed(List *effects);
 
+/*
+ * In the transaction of positions: after ordering was switched on, what was in flight
+ * then puts its rows back with due times of their own: the queue is put in order again until all of it has ended.
+ */
+extern void dmshook_commands_reorder(void);
+
 struct DmshookWebhook;
 
 /*

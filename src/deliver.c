@@ -542,3 +542,18 @@ dmshook_deliver_busy(const DmshookWebhook *webhook)
 	}
 	return false;
 }
+
+bool
+dmshook_deliver_busy_since(const DmshookWebhook *webhook, TimestampTz before)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &flights)
+	{
+		DmshookFlight *flight = dlist_container(DmshookFlight, node, iter.cur);
+
+		if (flight->webhook == webhook && flight->entry && flight->attempt.at < before)
+			return true;
+	}
+	return false;
+}

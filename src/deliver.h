@@ -70,6 +70,9 @@ extern bool dmshook_deliver_has_tests(void);
 /* Is anything of the webhook under way, tests included? */
 extern bool dmshook_deliver_busy(const DmshookWebhook *webhook);
 
+/* Is a delivery of the webhook under way, or not committed, that started before a time? */
+extern bool dmshook_deliver_busy_since(const DmshookWebhook *webhook, TimestampTz before);
+
 /* It was committed (or is of no use any more). */
 extern void dmshook_flight_free(DmshookFlight *flight);
 

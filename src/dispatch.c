@@ -302,6 +302,7 @@ write_positions(List *commands, int64 now)
 	{
 		if (commands != NIL)
 			effects = dmshook_commands_run(loop.set, commands);
+		dmshook_commands_reorder();
 		persist = dmshook_persist_begin(loop.set, dmshook_reader_low(loop.reader), false);
 		dmshook_results_positions(persist, &loop.place, !loop.open);
 		dmshook_replays_persist();

@@ -48,6 +48,7 @@ typedef struct DmshookWebhook
 	DmshookProfile *profile;
 	DmshookConsumer *consumer;
 	bool		ordered;		/* options.ordered, once the queue has been put in that order */
+	TimestampTz ordered_at;		/* switched on then, and what was in flight has not all ended; else 0 */
 	bool		dropped;		/* to be removed when its consumer is no longer busy */
 	int			window;
 	bool		squeezed;		/* memory is short and it does not get on: the least window */
