@@ -60,6 +60,15 @@ SELECT * FROM pg_temp.why('A', :parked);
 SELECT * FROM pg_temp.why('A', :waiting);
 SELECT * FROM pg_temp.why('Leeds', :sold);
 SELECT * FROM pg_temp.why('Leeds', :deal);
+-- a filter: it holds, it does not, it cannot say
+SAVEPOINT s;
+SELECT count(*) FROM dmshook.create_webhook('Filtered', 'https://example.com/f', '{*}', enabled => true, filter => '$.data.record.price > 30');
+SELECT pg_temp.happen('vehicle.sold', 31) AS dear, pg_temp.happen('vehicle.sold', 30) AS cheap, pg_temp.happen('vehicle.sold', 29) AS priceless \gset
+UPDATE dmshook.event SET data = '{"record": {"price": "on request"}}' WHERE id = :priceless;
+SELECT * FROM pg_temp.why('Filtered', :dear) WHERE step IN ('filter', 'waiting');
+SELECT * FROM pg_temp.why('Filtered', :cheap) WHERE step NOT IN ('event', 'enabled', 'subscribed');
+SELECT * FROM pg_temp.why('Filtered', :priceless) WHERE step NOT IN ('event', 'enabled', 'subscribed');
+ROLLBACK TO s;
 -- it was read, and nothing of it is logged
 SELECT * FROM pg_temp.why('Leeds', :given_up);
 -- when all was asked and said
