@@ -33,6 +33,7 @@
 #include "feed.h"
 #include "housekeeping.h"
 #include "launcher.h"
+#include "mail.h"
 #include "notice.h"
 #include "reader.h"
 #include "replay.h"
@@ -340,9 +341,9 @@ write_positions(List *commands, int64 now)
 	dmshook_feed_remove_dropped();
 }
 
-/* What is old goes, a batch at a time. */
-static void
-keep_house(void)
+/* Something beside events and results, in a transaction of its own: an error there is its own. */
+static ErrorData *
+aside(void (*run) (void))
 {
 	ErrorData  *volatile error = NULL;
 
@@ -353,7 +354,7 @@ keep_house(void)
 	MemoryContextSwitchTo(loop.turn);
 	PG_TRY();
 	{
-		dmshook_housekeeping_run(loop.set);
+		run();
 		PopActiveSnapshot();
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(loop.turn);
@@ -363,6 +364,21 @@ keep_house(void)
 		error = take_error();
 	}
 	PG_END_TRY();
+	return error;
+}
+
+static void
+run_housekeeping(void)
+{
+	dmshook_housekeeping_run(loop.set);
+}
+
+/* What is old goes, a batch at a time. */
+static void
+keep_house(void)
+{
+	ErrorData  *error = aside(run_housekeeping);
+
 	dmshook_housekeeping_end(error == NULL);
 	if (error)
 	{
@@ -372,6 +388,20 @@ keep_house(void)
 				 errhint("dmshook tries it again in a minute.")));
 		FreeErrorData(error);
 	}
+}
+
+/* Failure notices by e-mail: what was sent is written, and the next mail begins. */
+static void
+keep_mail(void)
+{
+	ErrorData  *error = aside(dmshook_mail_run);
+
+	dmshook_mail_end(error == NULL);
+	if (error)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("failure notifications could not be prepared for mail: %s", error->message),
+				 errhint("dmshook tries it again in a minute.")));
 }
 
 /*
@@ -485,7 +515,7 @@ sleep_ms(int64 now)
 
 	due = Min(due, dmshook_roster_next_gate());
 	if (loop.open)
-		due = Min(due, Min(dmshook_housekeeping_due(), dmshook_notices_due()));
+		due = Min(due, Min(dmshook_housekeeping_due(), Min(dmshook_notices_due(), dmshook_mail_due())));
 	if (loop.more || loop.feeding)
 		until = loop.last_turn + PACE_US;
 	if (loop.first_result != 0)
@@ -546,6 +576,7 @@ init(void)
 	dmshook_cache_init(loop.context);
 	dmshook_roster_init(loop.context);
 	dmshook_deliver_init(loop.context);
+	dmshook_mail_init(loop.context);
 	dmshook_transport_init();
 
 	/*
@@ -602,6 +633,7 @@ dmshook_dispatch(void)
 			ProcessConfigFile(PGC_SIGHUP);
 			dmshook_transport_reload();
 			dmshook_housekeeping_reload();
+			dmshook_mail_reload();
 		}
 
 		dmshook_transport_run(0);
@@ -625,6 +657,11 @@ dmshook_dispatch(void)
 		if (loop.open && dmshook_housekeeping_due() <= GetCurrentTimestamp())
 		{
 			keep_house();
+			continue;
+		}
+		if (loop.open && dmshook_mail_due() <= GetCurrentTimestamp())
+		{
+			keep_mail();
 			continue;
 		}
 		sleep_until_due(now);

@@ -20,6 +20,7 @@
 #include "utils/datetime.h"
 #include "utils/numeric.h"
 
+#include "mailtext.h"
 #include "match.h"
 #include "options.h"
 #include "shape.h"
@@ -63,6 +64,7 @@ static void read_no_retry(const char *name, const JsonbValue *value, DmshookOpti
 static void read_breaker(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_rate_limit(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_disable_after(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_alert_to(const char *name, const JsonbValue *value, DmshookOptions *out);
 
 /* Those of this version, in the order of the documentation. */
 static const Option known_options[] = {
@@ -82,12 +84,13 @@ static const Option known_options[] = {
 	{"success", read_success},
 	{"no_retry", read_no_retry},
 	{"disable_after", read_disable_after},
+	{"alert_to", read_alert_to},
 };
 
 /* Documented for later versions: refused, never accepted and ignored. */
 static const char *const later_options[] = {
 	"signature", "signature_header",
-	"allowed_addresses", "alert_to", "retention",
+	"allowed_addresses", "retention",
 };
 
 /* Kinds of authentication and their members; of this version those with members. */
@@ -555,6 +558,17 @@ read_disable_after(const char *name, const JsonbValue *value, DmshookOptions *ou
 {
 	out->policy.disable_after = option_interval(name, value, 1000, 3650 * MS_PER_DAY,
 												"an interval from 1 second to 10 years, such as \"5 days\"");
+}
+
+static void
+read_alert_to(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "up to 20 e-mail addresses, separated by commas, such as \"integrations@example.com\"; \"\" for no mail";
+	char	   *text = option_string(name, value, wanted);
+
+	if (dmshook_mail_addresses(text, NULL) != NULL)
+		bad_option(name, wanted);
+	out->alert_to = text;
 }
 
 /* The list that an error shows. */

@@ -21,6 +21,7 @@ typedef struct DmshookOptions
 	bool		ordered;		/* ordering: entity */
 	int			shape;			/* of the body: shape.h */
 	char	   *transform;		/* function that makes the body, with its schema; NULL: none */
+	char	   *alert_to;		/* addresses, or NULL: dmshook.alert_mail_to */
 	DmshookPlan plan;
 	DmshookPolicy policy;
 } DmshookOptions;

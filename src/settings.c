@@ -12,6 +12,7 @@
 #include "utils/guc.h"
 
 #include "guard.h"
+#include "mailtext.h"
 #include "settings.h"
 
 char	   *dmshook_user = NULL;
@@ -27,6 +28,11 @@ int			dmshook_response_limit = 16 * 1024;
 int			dmshook_retention = 30 * 24 * 3600;
 int			dmshook_dead_letter_retention = 90 * 24 * 3600;
 int			dmshook_max_wait = 30 * 24 * 3600;
+char	   *dmshook_smtp_url = NULL;
+char	   *dmshook_smtp_password_file = NULL;
+char	   *dmshook_alert_mail_to = NULL;
+char	   *dmshook_alert_mail_from = NULL;
+int			dmshook_alert_mail_delay = 90;
 
 /* Refuse a list of networks that cannot be parsed. */
 static bool
@@ -39,6 +45,39 @@ check_networks(char **newval, void **extra pg_attribute_unused(), GucSource sour
 	GUC_check_errdetail("\"%s\" is not a network such as 10.20.0.0/16, 127.0.0.1 or fd00::/8.", bad);
 	GUC_check_errhint("Separate networks by commas; no bits may be set to the right of the mask.");
 	return false;
+}
+
+static bool
+check_smtp_url(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	const char *problem;
+
+	if (*newval == NULL || **newval == '\0' || (problem = dmshook_mail_url(*newval, NULL, NULL)) == NULL)
+		return true;
+	GUC_check_errdetail("%s", problem);
+	return false;
+}
+
+static bool
+check_addresses(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	const char *problem;
+
+	if (*newval == NULL || (problem = dmshook_mail_addresses(*newval, NULL)) == NULL)
+		return true;
+	GUC_check_errdetail("%s", problem);
+	return false;
+}
+
+static bool
+check_address(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	if (*newval != NULL && strchr(*newval, ',') != NULL)
+	{
+		GUC_check_errdetail("A mail is from one address.");
+		return false;
+	}
+	return check_addresses(newval, extra, source);
 }
 
 void
@@ -96,6 +135,27 @@ dmshook_settings_init(void)
 							"How long a delivery may wait; then it is final as expired, with an alert.",
 							"For webhooks that were paused and forgotten: what waits for them must not fill the disk.",
 							&dmshook_max_wait, 30 * 24 * 3600, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+
+	DefineCustomStringVariable("dmshook.smtp_url",
+							   "Mail server for failure notifications, such as smtp://mail.example.com:587 or smtps://mail.example.com.",
+							   "With smtp:// the server must offer STARTTLS, unless it is this machine and no password is given. Empty: no mail.",
+							   &dmshook_smtp_url, "", PGC_SIGHUP, 0, check_smtp_url, NULL, NULL);
+	DefineCustomStringVariable("dmshook.smtp_password_file",
+							   "File with a line user:password for the mail server; nobody but the server's user may read it.",
+							   NULL,
+							   &dmshook_smtp_password_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("dmshook.alert_mail_to",
+							   "Addresses that failure notifications are mailed to, separated by commas.",
+							   "A webhook's option alert_to replaces them.",
+							   &dmshook_alert_mail_to, "", PGC_SIGHUP, 0, check_addresses, NULL, NULL);
+	DefineCustomStringVariable("dmshook.alert_mail_from",
+							   "Address that failure notifications are mailed from.",
+							   "Empty: dmshook at the name of this machine.",
+							   &dmshook_alert_mail_from, "", PGC_SIGHUP, 0, check_address, NULL, NULL);
+	DefineCustomIntVariable("dmshook.alert_mail_delay",
+							"How long failure notifications are gathered before they are mailed together.",
+							NULL,
+							&dmshook_alert_mail_delay, 90, 1, 24 * 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("dmshook");
 }

@@ -424,6 +424,77 @@ dmshook_store_state(DmshookState *state)
 	SPI_finish();
 }
 
+static uint64 alerts_written = 0;
+
+uint64
+dmshook_store_alerts_written(void)
+{
+	return alerts_written;
+}
+
+List *
+dmshook_store_alerts_unsent(TimestampTz since, int limit)
+{
+	Datum		values[2] = {TimestampTzGetDatum(since), Int32GetDatum(limit)};
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	List	   *result = NIL;
+	uint64		n;
+
+	SPI_connect();
+	n = dmshook_store_run(Q_ALERTS_UNSENT, values, NULL, true);
+	for (uint64 i = 0; i < n; i++)
+	{
+		DmshookAlertRow *row = MemoryContextAllocZero(context, sizeof(DmshookAlertRow));
+		bool		isnull;
+		Datum		webhook = dmshook_store_column(i, 3, &isnull);
+
+		row->id = dmshook_store_column_int8(i, 1, 0);
+		row->at = DatumGetTimestampTz(dmshook_store_column(i, 2, NULL));
+		row->webhook = isnull ? 0 : DatumGetInt32(webhook);
+		row->name = dmshook_store_column_text(context, i, 4);
+		row->kind = dmshook_store_column_text(context, i, 5);
+		row->detail = dmshook_store_column_jsonb(context, i, 6);
+		old = MemoryContextSwitchTo(context);
+		result = lappend(result, row);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return result;
+}
+
+int
+dmshook_store_alerts_sent(int64 *ids, int n, const char *sent_to)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * n);
+	Datum		values[2];
+	uint64		written;
+	int			first = 0;
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(ids[i]);
+	values[0] = dmshook_store_array(elems, NULL, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	values[1] = CStringGetTextDatum(sent_to);
+	SPI_connect();
+	written = dmshook_store_run(Q_ALERTS_SENT, values, NULL, false);
+	for (uint64 i = 0; i < written; i++)
+	{
+		int64		id = dmshook_store_column_int8(i, 1, 0);
+
+		for (int k = first; k < n; k++)
+		{
+			if (ids[k] == id)
+			{
+				ids[k] = ids[first];
+				ids[first++] = id;
+				break;
+			}
+		}
+	}
+	SPI_finish();
+	return first;
+}
+
 void
 dmshook_store_count(int webhook, TimestampTz at, int64 ok, int64 failed)
 {
@@ -440,6 +511,7 @@ dmshook_store_alert(int webhook, const char *kind, const char *detail)
 	Datum		values[3] = {Int32GetDatum(webhook), CStringGetTextDatum(kind), CStringGetTextDatum(detail)};
 	char		nulls[3] = {webhook == 0 ? 'n' : ' ', ' ', ' '};
 
+	alerts_written++;
 	SPI_connect();
 	dmshook_store_run(Q_ALERT, values, nulls, false);
 	SPI_finish();
@@ -491,6 +563,7 @@ dmshook_store_notice(int webhook, const char *kind, const char *detail)
 {
 	Datum		values[3] = {Int32GetDatum(webhook), CStringGetTextDatum(kind), CStringGetTextDatum(detail)};
 
+	alerts_written++;
 	SPI_connect();
 	dmshook_store_run(Q_NOTICE, values, NULL, false);
 	SPI_finish();

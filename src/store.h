@@ -281,4 +281,27 @@ extern void dmshook_store_notice(int webhook, const char *kind, const char *deta
 /* The row only. */
 extern void dmshook_store_alert(int webhook, const char *kind, const char *detail);
 
+/* Grows with each of both: somebody may want to look at the alerts. */
+extern uint64 dmshook_store_alerts_written(void);
+
+/* An alert that nobody was mailed. */
+typedef struct DmshookAlertRow
+{
+	int64		id;
+	TimestampTz at;
+	int			webhook;		/* 0: none */
+	char	   *name;			/* of the webhook; NULL: none */
+	char	   *kind;
+	Jsonb	   *detail;
+} DmshookAlertRow;
+
+/* Those since a time, the newest first, at most limit; not those of circuits, which "failing" and "recovered" tell. */
+extern List *dmshook_store_alerts_unsent(TimestampTz since, int limit);
+
+/*
+ * Write sent_to. Rows that somebody has locked (dmshook.acknowledge) are left
+ * out: returns how many were written, whose ids are then the first of the array.
+ */
+extern int	dmshook_store_alerts_sent(int64 *ids, int n, const char *sent_to);
+
 #endif							/* DMSHOOK_STORE_H */

@@ -59,6 +59,8 @@ typedef enum StoreQuery
 	Q_DISABLE,
 	Q_NOTICE,
 	Q_ALERT,
+	Q_ALERTS_UNSENT,
+	Q_ALERTS_SENT,
 	N_QUERIES
 } StoreQuery;
 

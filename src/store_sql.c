@@ -300,6 +300,18 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_ALERT] = {
 		"INSERT INTO dmshook.alert (webhook, kind, detail) VALUES ($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}
 	},
+	[Q_ALERTS_UNSENT] = {
+		"SELECT a.id, a.at, a.webhook, w.name, a.kind, a.detail FROM dmshook.alert AS a"
+		" LEFT JOIN dmshook.webhook AS w ON w.id OPERATOR(pg_catalog.=) a.webhook"
+		" WHERE a.sent_to IS NULL AND a.at OPERATOR(pg_catalog.>) $1"
+		" AND a.kind OPERATOR(pg_catalog.<>) ALL ('{circuit_open,circuit_closed}'::pg_catalog.text[])"
+		" ORDER BY a.at DESC, a.id DESC LIMIT $2", {TIMESTAMPTZOID, INT4OID}
+	},
+	[Q_ALERTS_SENT] = {
+		"WITH mine AS MATERIALIZED (SELECT a.id FROM dmshook.alert AS a WHERE a.id OPERATOR(pg_catalog.=) ANY ($1) FOR UPDATE SKIP LOCKED)"
+		" UPDATE dmshook.alert AS a SET sent_to = $2 FROM mine WHERE a.id OPERATOR(pg_catalog.=) mine.id RETURNING a.id",
+		{INT8ARRAYOID, TEXTOID}
+	},
 };
 
 static SPIPlanPtr plans[N_QUERIES];

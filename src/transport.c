@@ -18,6 +18,7 @@
  * cleanup at exit (it may join threads).
  *
  * transport_handle.c has a single curl handle and its callbacks,
+ * transport_mail.c a mail,
  * transport_settings.c what the settings say, transport_result.c the words for
  * what went wrong, transport_parse.c URLs.
  */
@@ -59,7 +60,7 @@ typedef struct Socket
 	bool		ours;			/* closed through close_socket(), so that it may stay registered */
 } Socket;
 
-static CURLM *multi = NULL;
+CURLM	   *transport_multi = NULL;
 static int	epoll_fd = -1;
 static Socket *sockets = NULL;	/* by descriptor */
 static int	nsockets = 0;
@@ -119,7 +120,7 @@ dmshook_transport_init(void)
 				(errcode_for_socket_access(),
 				 errmsg("could not make an epoll descriptor: %m")));
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
-		(multi = curl_multi_init()) == NULL ||
+		(transport_multi = curl_multi_init()) == NULL ||
 		(transport_settings.share = curl_share_init()) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -127,14 +128,14 @@ dmshook_transport_init(void)
 
 	/* a TLS session is resumed by whichever handle connects next; connections are the multi handle's anyway */
 	if (curl_share_setopt(transport_settings.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK ||
-		curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
-		curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, on_timer) != CURLM_OK ||
-		curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX) != CURLM_OK)
+		curl_multi_setopt(transport_multi, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
+		curl_multi_setopt(transport_multi, CURLMOPT_TIMERFUNCTION, on_timer) != CURLM_OK ||
+		curl_multi_setopt(transport_multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX) != CURLM_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
 				 errmsg("libcurl refused an option of its multi handle"),
 				 errhint("libcurl 7.85 or later is needed.")));
-	transport_settings_init(multi);
+	transport_settings_init(transport_multi);
 }
 
 static void
@@ -249,7 +250,7 @@ act(curl_socket_t fd, int what)
 {
 	int			running;
 
-	if (curl_multi_socket_action(multi, fd, what, &running) != CURLM_OK)
+	if (curl_multi_socket_action(transport_multi, fd, what, &running) != CURLM_OK)
 		broken = true;
 }
 
@@ -339,13 +340,13 @@ collect(void)
 	CURLMsg    *message;
 	int			left;
 
-	while ((message = curl_multi_info_read(multi, &left)) != NULL)
+	while ((message = curl_multi_info_read(transport_multi, &left)) != NULL)
 	{
 		TransportHandle *handle = NULL;
 		TransportTransfer *transfer;
 		CURLcode	code = message->data.result;
 
-		if (message->msg != CURLMSG_DONE ||
+		if (message->msg != CURLMSG_DONE || transport_mail_end(message->easy_handle, code) ||
 			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle) != CURLE_OK || handle == NULL)
 			continue;
 		transfer = handle->transfer;
@@ -356,7 +357,7 @@ collect(void)
 			transfer->pub.response_headers = transfer->header_buf;
 		if (transfer->pub.response_body_len > 0)
 			transfer->pub.response_body = transfer->body_buf;
-		curl_multi_remove_handle(multi, handle->easy);
+		curl_multi_remove_handle(transport_multi, handle->easy);
 		give_handle(handle);
 		transfer->handle = NULL;
 		dlist_delete(&transfer->node);
@@ -442,7 +443,7 @@ dmshook_transport_start(DmshookTransfer *pub)
 			problem = transport_handle_setup(handle, pub->endpoint);
 		if (problem == NULL)
 			problem = transport_handle_prepare(handle, transfer);
-		if (problem == NULL && curl_multi_add_handle(multi, handle->easy) != CURLM_OK)
+		if (problem == NULL && curl_multi_add_handle(transport_multi, handle->easy) != CURLM_OK)
 			problem = "libcurl refused it";
 	}
 	if (problem == NULL)
@@ -521,7 +522,7 @@ dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), vo
 		if (which != NULL && !which(&transfer->pub, arg))
 			continue;
 		note_lookup(transfer->handle);
-		curl_multi_remove_handle(multi, transfer->handle->easy);
+		curl_multi_remove_handle(transport_multi, transfer->handle->easy);
 		give_handle(transfer->handle);
 		transfer->handle = NULL;
 		dlist_delete(&transfer->node);

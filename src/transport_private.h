@@ -88,9 +88,10 @@ struct TransportTransfer
 	bool		out_of_memory;
 };
 
-/* transport.c: called by the callbacks that curl has in transport_handle.c */
+/* transport.c: called by the callbacks that curl has in transport_handle.c and transport_mail.c */
 extern void transport_socket_opened(curl_socket_t fd);
 extern void transport_socket_closed(curl_socket_t fd);
+extern CURLM *transport_multi;
 
 /* transport_settings.c: the settings as they are in force, and what goes with them */
 typedef struct TransportSettings
@@ -117,6 +118,9 @@ extern const char *transport_handle_setup(TransportHandle *handle, const Dmshook
 
 /* Put the request into a handle that is set up. As above. */
 extern const char *transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer);
+
+/* transport_mail.c: was it the mail that ended? Then its result is kept, and the handle is gone. */
+extern bool transport_mail_end(CURL *easy, CURLcode code);
 
 /* transport_result.c: what came of it: everything in pub from outcome on, but the response. */
 extern void transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode code);

@@ -80,8 +80,9 @@ limit_connections(void)
 						 errhint("Raise the limit of open files (ulimit -n, LimitNOFILE), or lower dmshook.max_connections.")));
 		}
 	}
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) transport_settings.connections);
-	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) transport_settings.connections);
+	/* one more, for a mail */
+	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) transport_settings.connections + 1);
+	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) transport_settings.connections + 1);
 }
 
 /*

@@ -3,6 +3,9 @@
  * recovers, is disabled, or a delivery was given up.
  */
 
+-- what is still to be mailed; where mail is not set up, these are all
+CREATE INDEX alert_unsent ON dmshook.alert (at) WHERE sent_to IS NULL;
+
 /* A notice: a row, NOTIFY dmshook, and an event for webhooks that subscribe to such. */
 CREATE FUNCTION dmshook._notice(webhook_id int, kind text, detail jsonb) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -23,9 +26,9 @@ CREATE VIEW dmshook.alerts AS
 	SELECT a.id, a.at, w.name AS webhook, a.kind, a.detail, a.sent_to, a.acknowledged_at IS NOT NULL AS acknowledged,
 		a.acknowledged_at, a.acknowledged_by
 	FROM dmshook.alert a LEFT JOIN dmshook.webhook w ON w.id = a.webhook;
-COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook, and as events webhook.failing, .recovered, .disabled, .delivery_exhausted to webhooks that subscribe to them';
+COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook, by e-mail (dmshook.smtp_url), and as events webhook.failing, .recovered, .disabled, .delivery_exhausted to webhooks that subscribe to them';
 COMMENT ON COLUMN dmshook.alerts.kind IS 'failing, recovered, circuit_open, circuit_closed, disabled, delivery_exhausted, expired, sequence_behind, command_failed';
-COMMENT ON COLUMN dmshook.alerts.sent_to IS 'whom it was mailed to';
+COMMENT ON COLUMN dmshook.alerts.sent_to IS 'the addresses that a mail server accepted it for; NULL: it was not mailed';
 
 CREATE FUNCTION dmshook.acknowledge(alert_id bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
