@@ -398,10 +398,13 @@ keep_mail(void)
 
 	dmshook_mail_end(error == NULL);
 	if (error)
+	{
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
 				 errmsg("failure notifications could not be prepared for mail: %s", error->message),
 				 errhint("dmshook tries it again in a minute.")));
+		FreeErrorData(error);
+	}
 }
 
 /*
