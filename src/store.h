@@ -30,7 +30,7 @@ typedef struct DmshookSubscription
 	char	   *filter;			/* NULL: none */
 	bool		enabled;
 	JsonPath   *path;			/* of the filter: the roster's, as the next; NULL: not compiled */
-	char	   *filter_problem;	/* it cannot be compiled: why */
+	char	   *filter_problem; /* it cannot be compiled: why */
 } DmshookSubscription;
 
 /* A webhook's configuration as it stands in the tables. */
