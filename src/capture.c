@@ -42,6 +42,7 @@
 #include "capture.h"
 #include "capture_cache.h"
 #include "capture_log.h"
+#include "capture_related.h"
 #include "rowjson.h"
 #include "settings.h"
 
@@ -127,6 +128,7 @@ void
 dmshook_capture_init(void)
 {
 	dmshook_capture_cache_init();
+	dmshook_related_init();
 	dmshook_log_init();
 }
 
@@ -381,7 +383,11 @@ make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *
 		appendBinaryStringInfo(&data, key.data, key.len);
 		if (!group->key_only && !too_large(change->row, group) &&
 			(change->operation != OP_UPDATE || !too_large(change->old, group)))
+		{
 			append_record(&data, group, change);
+			if (unlikely(group->related != NULL))
+				dmshook_related_append(&data, group, change->row);
+		}
 		appendStringInfoChar(&data, '}');
 		SET_VARSIZE(data.data, data.len);
 		body->data = (text *) data.data;
@@ -404,26 +410,12 @@ make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *
 }
 
 static void
-append_column(StringInfo buf, CaptureColumn *column, TupleTableSlot *slot, char separator)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(slot, column->number, &isnull);
-
-	appendStringInfoChar(buf, separator);
-	appendBinaryStringInfo(buf, column->label, column->label_len);
-	if (isnull)
-		appendBinaryStringInfo(buf, "null", 4);
-	else
-		dmshook_json_value(buf, column->json, value);
-}
-
-static void
 append_key(StringInfo buf, CaptureGroup *group, TupleTableSlot *row)
 {
 	if (group->nkey == 0)
 		appendStringInfoChar(buf, '{');
 	for (int i = 0; i < group->nkey; i++)
-		append_column(buf, &group->key[i], row, i == 0 ? '{' : ',');
+		dmshook_capture_append_column(buf, &group->key[i], row, i == 0 ? '{' : ',');
 	appendStringInfoChar(buf, '}');
 }
 
@@ -463,7 +455,7 @@ append_record(StringInfo buf, CaptureGroup *group, Change *change)
 	appendStringInfoString(buf, ",\"record\":");
 	slot_getallattrs(change->row);
 	for (int i = 0; i < group->ncolumns; i++, separator = ',')
-		append_column(buf, &group->columns[i], change->row, separator);
+		dmshook_capture_append_column(buf, &group->columns[i], change->row, separator);
 	appendStringInfoString(buf, group->ncolumns > 0 ? "}" : "{}");
 	if (change->operation != OP_UPDATE)
 		return;
@@ -474,7 +466,7 @@ append_record(StringInfo buf, CaptureGroup *group, Change *change)
 	{
 		if (!column_changed(change, group->columns[i].number))
 			continue;
-		append_column(buf, &group->columns[i], change->old, separator);
+		dmshook_capture_append_column(buf, &group->columns[i], change->old, separator);
 		separator = ',';
 	}
 	appendStringInfoString(buf, separator == ',' ? "}" : "{}");

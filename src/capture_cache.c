@@ -36,6 +36,7 @@
 #include "utils/syscache.h"
 
 #include "capture_cache.h"
+#include "capture_related.h"
 
 static HTAB *relations = NULL;
 
@@ -46,7 +47,7 @@ static void sweep(void);
 static Oid	find_root(Relation rel);
 static void compile_relation(CaptureRelation *entry, Relation rel, Oid function, MemoryContext context);
 static void compile_trigger(CaptureRelation *entry, Relation rel, Trigger *trigger, CaptureTrigger *result);
-static CaptureGroup *compile_group(Relation rel, const DmshookGroup *group);
+static CaptureGroup *compile_group(CaptureRelation *entry, Relation rel, const DmshookGroup *group);
 static void compile_columns(Relation rel, const DmshookGroup *group, CaptureGroup *result);
 static void compile_rule(CaptureRelation *entry, Relation rel, const DmshookGroup *group,
 						 const DmshookRule *rule, CaptureRule *result);
@@ -54,7 +55,6 @@ static void compile_clause(CaptureRelation *entry, Relation rel, const DmshookGr
 						   const DmshookClause *clause, CaptureClause *result);
 static void compile_condition(CaptureRelation *entry, Relation rel, const DmshookGroup *group,
 							  const DmshookClause *clause, CaptureClause *result);
-static void set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *name);
 static AttrNumber column_by_name(Relation rel, const char *name);
 static text * make_source(Oid root);
 
@@ -268,7 +268,7 @@ compile_trigger(CaptureRelation *entry, Relation rel, Trigger *trigger, CaptureT
 	foreach(lc, groups)
 	{
 		DmshookGroup *group = lfirst(lc);
-		CaptureGroup *compiled = compile_group(rel, group);
+		CaptureGroup *compiled = compile_group(entry, rel, group);
 		ListCell   *rule;
 
 		foreach(rule, group->rules)
@@ -313,8 +313,8 @@ dmshook_capture_column(Relation rel, Oid table, const DmshookColumnRef *ref)
 	return column_by_name(rel, ref->name);
 }
 
-static void
-set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *name)
+void
+dmshook_capture_set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *name)
 {
 	StringInfoData buf;
 
@@ -333,8 +333,22 @@ set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *n
 	pfree(buf.data);
 }
 
+void
+dmshook_capture_append_column(StringInfo buf, CaptureColumn *column, TupleTableSlot *slot, char separator)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, column->number, &isnull);
+
+	appendStringInfoChar(buf, separator);
+	appendBinaryStringInfo(buf, column->label, column->label_len);
+	if (isnull)
+		appendBinaryStringInfo(buf, "null", 4);
+	else
+		dmshook_json_value(buf, column->json, value);
+}
+
 static CaptureGroup *
-compile_group(Relation rel, const DmshookGroup *group)
+compile_group(CaptureRelation *entry, Relation rel, const DmshookGroup *group)
 {
 	CaptureGroup *result = palloc0(sizeof(CaptureGroup));
 	TupleDesc	desc = RelationGetDescr(rel);
@@ -356,7 +370,7 @@ compile_group(Relation rel, const DmshookGroup *group)
 		AttrNumber	number = dmshook_capture_column(rel, group->table, ref);
 
 		if (number != 0)
-			set_column(&result->key[result->nkey++], rel, number,
+			dmshook_capture_set_column(&result->key[result->nkey++], rel, number,
 					   ref->as == ref->name ? NameStr(TupleDescAttr(desc, number - 1)->attname) : ref->as);
 		else
 			result->key_only = true;
@@ -366,11 +380,13 @@ compile_group(Relation rel, const DmshookGroup *group)
 		result->key_only = true;
 	compile_columns(rel, group, result);
 
+	if (group->related != NIL && !result->key_only)
+		result->related = dmshook_related_compile(rel, entry->root, group);
 	result->has_tenant = group->tenant != NULL;
 	if (group->tenant != NULL)
-		set_column(&result->tenant, rel, dmshook_capture_column(rel, group->table, group->tenant), "");
+		dmshook_capture_set_column(&result->tenant, rel, dmshook_capture_column(rel, group->table, group->tenant), "");
 	if (group->user != NULL)
-		set_column(&result->user, rel, dmshook_capture_column(rel, group->table, group->user), "");
+		dmshook_capture_set_column(&result->user, rel, dmshook_capture_column(rel, group->table, group->user), "");
 	return result;
 }
 
@@ -415,7 +431,7 @@ compile_columns(Relation rel, const DmshookGroup *group, CaptureGroup *result)
 		if (att->attisdropped || bms_is_member(i + 1, excluded) ||
 			(group->has_include && !bms_is_member(i + 1, included)))
 			continue;
-		set_column(&result->columns[result->ncolumns++], rel, i + 1, NameStr(att->attname));
+		dmshook_capture_set_column(&result->columns[result->ncolumns++], rel, i + 1, NameStr(att->attname));
 	}
 }
 
@@ -459,7 +475,7 @@ compile_clause(CaptureRelation *entry, Relation rel, const DmshookGroup *group,
 		compile_condition(entry, rel, group, clause, result);
 		return;
 	}
-	set_column(&result->column, rel,
+	dmshook_capture_set_column(&result->column, rel,
 			   dmshook_capture_column(rel, group->table, linitial(clause->columns)), "");
 	result->broken = result->column.number == 0;
 	result->values = palloc(sizeof(char *) * list_length(clause->values));

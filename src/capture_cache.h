@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 #include "access/attnum.h"
+#include "executor/tuptable.h"
+#include "lib/stringinfo.h"
 #include "utils/reltrigger.h"
 #include "utils/relcache.h"
 
@@ -23,6 +25,9 @@ typedef struct CaptureColumn
 	int			label_len;
 } CaptureColumn;
 
+/* A row behind a foreign key: capture_related.c. */
+typedef struct CaptureRelated CaptureRelated;
+
 /* What is sent about a row, and how. */
 typedef struct CaptureGroup
 {
@@ -37,6 +42,7 @@ typedef struct CaptureGroup
 	CaptureColumn tenant;		/* number 0: none */
 	CaptureColumn user;
 	bool		has_tenant;		/* asked for, whether or not it is still there */
+	CaptureRelated *related;	/* NULL: none */
 } CaptureGroup;
 
 typedef struct CaptureClause
@@ -94,6 +100,12 @@ extern AttrNumber dmshook_capture_column(Relation rel, Oid table, const DmshookC
 
 /* Fold a text for comparison without regard to case; palloc'd. */
 extern char *dmshook_capture_fold(const char *text, int len, int *folded_len);
+
+/* Fill in a column of a relation; number 0: it is gone. In the current memory context. */
+extern void dmshook_capture_set_column(CaptureColumn *column, Relation rel, AttrNumber number, const char *name);
+
+/* Append a separator and a column as "name":value, under pinned settings. */
+extern void dmshook_capture_append_column(StringInfo buf, CaptureColumn *column, TupleTableSlot *slot, char separator);
 
 extern void dmshook_capture_cache_init(void);
 

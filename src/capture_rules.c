@@ -15,6 +15,9 @@
  *			  | 'exclude: COLUMNS'			these are not
  *			  | 'tenant: COLUMN'
  *			  | 'user: COLUMN'
+ *			  | 'related: COLUMNS = schema.table#16410; COLUMNS; COLUMNS'
+ *										a foreign key, the table it points to with its OID, the
+ *										columns there that it points to, and those that are sent
  *			  | 'moves: paired'				no rule: halves of moves between partitions
  *			  | 'TYPE: CLAUSE; CLAUSE ...'	a rule: an event type has a dot in it
  *	CLAUSE   := always
@@ -54,6 +57,7 @@ static bool take_clause(Scan *scan, DmshookClause **result);
 static bool parse_rule(const char *type, int len, const char *text, DmshookRule **result);
 static bool parse_option(DmshookGroup *group, const char *arg);
 static bool parse_key(const char *text, List **columns);
+static bool parse_related(const char *text, DmshookRelated **result);
 
 static void
 skip_blanks(Scan *scan)
@@ -290,6 +294,28 @@ parse_key(const char *text, List **columns)
 	return *scan.p == '\0';
 }
 
+/* "status_id#4 = public.status#16410; id#1; code#2, name#3" */
+static bool
+parse_related(const char *text, DmshookRelated **result)
+{
+	Scan		scan = {text};
+	DmshookRelated *related = palloc0(sizeof(DmshookRelated));
+	char	   *end;
+
+	*result = related;
+	if (!take_columns(&scan, &related->from) || !take_char(&scan, '=') ||
+		!take_item(&scan, ".#,;=] ", &related->schema) || !take_char(&scan, '.') ||
+		!take_item(&scan, ".#,;=] ", &related->table) || !take_char(&scan, '#'))
+		return false;
+	related->relid = (Oid) strtoul(scan.p, &end, 10);
+	if (end == scan.p)
+		return false;
+	scan.p = end;
+	return take_char(&scan, ';') && take_columns(&scan, &related->key) &&
+		take_char(&scan, ';') && take_columns(&scan, &related->columns) && *scan.p == '\0' &&
+		list_length(related->key) == list_length(related->from) && list_length(related->key) <= INDEX_MAX_KEYS;
+}
+
 /* Any argument but a rule and "entity:". */
 static bool
 parse_option(DmshookGroup *group, const char *arg)
@@ -319,6 +345,15 @@ parse_option(DmshookGroup *group, const char *arg)
 	{
 		group->user = linitial(columns);
 		return list_length(columns) == 1;
+	}
+	if (strncmp(arg, "related: ", 9) == 0)
+	{
+		DmshookRelated *related;
+
+		if (!parse_related(arg + 9, &related))
+			return false;
+		group->related = lappend(group->related, related);
+		return true;
 	}
 	return strcmp(arg, "moves: paired") == 0;
 }

@@ -42,6 +42,17 @@ typedef struct DmshookRule
 	char	   *text;			/* what follows the type, as written */
 } DmshookRule;
 
+/* Rows that a foreign key points to. */
+typedef struct DmshookRelated
+{
+	List	   *from;			/* of DmshookColumnRef: the foreign key */
+	char	   *schema;			/* of the referenced table */
+	char	   *table;
+	Oid			relid;			/* its OID, where the group's table is the one written for */
+	List	   *key;			/* its columns that the foreign key refers to, in from's order */
+	List	   *columns;		/* its columns that are sent */
+} DmshookRelated;
+
 typedef struct DmshookGroup
 {
 	char	   *entity;
@@ -52,6 +63,7 @@ typedef struct DmshookGroup
 	List	   *exclude;
 	DmshookColumnRef *tenant;
 	DmshookColumnRef *user;
+	List	   *related;		/* of DmshookRelated */
 	List	   *rules;			/* of DmshookRule */
 } DmshookGroup;
 

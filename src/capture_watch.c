@@ -27,6 +27,7 @@
 #include "capture_cache.h"
 #include "capture_catalogue.h"
 #include "capture_condition.h"
+#include "capture_related.h"
 #include "capture_rules.h"
 #include "match.h"
 
@@ -210,7 +211,7 @@ dmshook_sql_quote_item(PG_FUNCTION_ARGS)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	append_item(&buf, text_to_cstring(PG_GETARG_TEXT_PP(0)), "#= ]");
+	append_item(&buf, text_to_cstring(PG_GETARG_TEXT_PP(0)), "#= ].");
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }
 
@@ -364,6 +365,8 @@ resolve_group(Relation rel, const DmshookGroup *group, char **problem)
 		if (*problem != NULL)
 			*problem = psprintf("tenant %s: its events have no tenant", *problem);
 	}
+	if (*problem == NULL && (*problem = dmshook_related_problem(rel, group)) != NULL)
+		*problem = psprintf("%s: related rows are not sent", *problem);
 	if (!group->has_include)
 		return excluded;
 

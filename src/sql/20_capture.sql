@@ -93,6 +93,59 @@ END
 $$;
 COMMENT ON FUNCTION dmshook.define_event_type IS 'add an event type to the catalogue, or change its entity and description';
 
+/* Foreign keys and the columns wanted of the rows behind them, as a trigger's arguments name them. */
+CREATE FUNCTION dmshook._related_args(rel regclass, related jsonb) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	example constant text := 'Name foreign keys, and for each the columns to send: {"status_id": ["code", "name"]}';
+	wanted record;
+	columns text[];
+	key record;
+	keys int;
+	result text[] := '{}';
+BEGIN
+	IF jsonb_typeof(related) <> 'object' OR related = '{}' THEN
+		RAISE 'related must be an object with a foreign key in it' USING ERRCODE = 'invalid_parameter_value', HINT = example;
+	END IF;
+	FOR wanted IN SELECT e.key AS name, e.value AS list FROM jsonb_each(related) e LOOP
+		IF jsonb_typeof(wanted.list) <> 'array' OR wanted.list = '[]' OR jsonb_path_exists(wanted.list, 'strict $[*] ? (@.type() <> "string")') THEN
+			RAISE 'related "%" must be a list of columns', wanted.name USING ERRCODE = 'invalid_parameter_value', HINT = example;
+		END IF;
+		/* a foreign key of several columns: "branch,number" */
+		columns := CASE WHEN EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = rel AND a.attname = wanted.name AND NOT a.attisdropped)
+			THEN ARRAY[wanted.name] ELSE regexp_split_to_array(btrim(wanted.name), '\s*,\s*') END;
+		PERFORM dmshook._column_refs(rel, columns);
+		/* clones for the partitions of the other table do not count */
+		SELECT f.*, count(*) OVER () AS n INTO key FROM (
+			SELECT DISTINCT c.confrelid, c.confkey,
+				ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(n, o), pg_attribute a WHERE a.attrelid = rel AND a.attnum = k.n ORDER BY k.o) AS names
+			FROM pg_constraint c
+			WHERE c.conrelid = rel AND c.contype = 'f'
+				AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = c.conparentid AND p.conrelid = rel)) f
+			WHERE f.names @> columns AND f.names <@ columns AND cardinality(f.names) = cardinality(columns);
+		keys := coalesce(key.n, 0);
+		IF keys <> 1 THEN
+			RAISE '%', CASE keys WHEN 0 THEN format('there is no foreign key on column "%s" of table "%s"', array_to_string(columns, ','), rel)
+				ELSE format('column "%s" of table "%s" has foreign keys to different tables', array_to_string(columns, ','), rel) END
+				USING ERRCODE = 'invalid_parameter_value',
+				HINT = coalesce('Foreign keys of this table: ' || (SELECT string_agg(DISTINCT format('%s to %s', (SELECT string_agg(a.attname, ',' ORDER BY k.o)
+						FROM unnest(c.conkey) WITH ORDINALITY k(n, o), pg_attribute a WHERE a.attrelid = rel AND a.attnum = k.n), c.confrelid::regclass), ', ')
+					FROM pg_constraint c WHERE c.conrelid = rel AND c.contype = 'f'), 'This table has no foreign keys; a receiver can look rows up by what is in the record.');
+		END IF;
+		result := result || format('related: %s = %s.%s#%s; %s; %s',
+			dmshook._column_refs(rel, columns),
+			dmshook._quote_item((SELECT n.nspname FROM pg_class c, pg_namespace n WHERE c.oid = key.confrelid AND n.oid = c.relnamespace)),
+			dmshook._quote_item((SELECT c.relname FROM pg_class c WHERE c.oid = key.confrelid)),
+			key.confrelid::oid,
+			dmshook._column_refs(key.confrelid, ARRAY(SELECT a.attname::text FROM unnest(key.confkey, key.names) k(n, name), pg_attribute a
+				WHERE a.attrelid = key.confrelid AND a.attnum = k.n ORDER BY array_position(columns, k.name))),
+			dmshook._column_refs(key.confrelid, ARRAY(SELECT jsonb_array_elements_text(wanted.list))));
+	END LOOP;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION dmshook._related_args IS 'rows behind foreign keys as a capture trigger''s arguments name them';
+
 /* The arguments that say what is sent of a row, and whose it is. */
 CREATE FUNCTION dmshook._watch_head(rel regclass, entity text, key_columns name[], key_names name[], include name[], exclude name[],
 	tenant_column name, user_column name, related jsonb) RETURNS text[]
@@ -103,10 +156,6 @@ DECLARE
 	part text;
 BEGIN
 	PERFORM dmshook._watchable(rel);
-	IF related IS NOT NULL THEN
-		RAISE 'related rows are not sent yet' USING ERRCODE = 'feature_not_supported',
-			HINT = 'Leave related NULL; look related rows up by their keys in the record.';
-	END IF;
 	IF keys IS NULL THEN
 		SELECT array_agg(a.attname ORDER BY k.ordinality) INTO keys
 			FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, ordinality), pg_attribute a
@@ -148,6 +197,14 @@ BEGIN
 	END IF;
 	IF user_column IS NOT NULL THEN
 		head := head || ('user: ' || dmshook._column_refs(rel, ARRAY[user_column::text]));
+	END IF;
+	IF related IS NOT NULL THEN
+		head := head || dmshook._related_args(rel, related);
+		SELECT r.problem INTO part FROM dmshook._rules(rel, head || 'x.y: always'::text) r WHERE r.problem LIKE '%: related rows are not sent';
+		IF part IS NOT NULL THEN
+			RAISE '%', part USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Related rows are read by a plain table''s unique index, and only what the watched table''s owner may read: GRANT SELECT on these columns to the owner, or leave them out of related.';
+		END IF;
 	END IF;
 	RETURN head;
 END
