@@ -140,8 +140,8 @@ $server->sql(q{SELECT dmshook.alter_webhook('Second', options => '{"alert_to": n
 $server->sql(q{INSERT INTO vehicle SELECT i, 'sold' FROM generate_series(2001, 2010) i});
 $server->wait_log(qr/WARNING:  failure notifications could not be mailed to ops\@example\.com, boss\@example\.com\n.*DETAIL:  .*(connect|refused)/i, $log);
 $server->wait_sql(q{SELECT count(*) = 10 FROM dmshook.deliveries WHERE webhook = 'Second' AND state = 'exhausted' AND (entity_key->>'id')::int > 2000});
-$server->node->restart;
 $log = $server->log_size;
+$server->node->restart;
 $server->wait_log(qr/failure notifications could not be mailed/, $log);
 $server->sql(q{INSERT INTO vehicle VALUES (1003, 'sold')});
 $server->wait_sql(q{SELECT count(*) = 1 FROM dmshook.deliveries WHERE webhook = 'Well' AND state = 'delivered' AND entity_key = '{"id": 1003}'});
