@@ -47,7 +47,7 @@
 
 #define BURST_S			0.5		/* the bucket holds so many seconds' worth */
 #define LATE_S			0.05	/* see tokens_now() */
-#define LEAST_RATE		0.2		/* slowed down: at least one request in 5 s */
+#define LEAST_RATE		1.0		/* slowed down: at least one request a second; a receiver that wants fewer says Retry-After */
 #define LEAST_PACE		1e-6
 #define RAMP_PACE		0.125	/* after an outage: at most this share, at least one in flight */
 #define GROWTH			1.1

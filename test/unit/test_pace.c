@@ -30,7 +30,7 @@ slows_down(void)
 			exchange(&hook, status);
 		}
 		CHECK(dmshook_policy_in_flight(&hook.policy, &hook.state) == 1, "never none");
-		CHECK(fabs(dmshook_policy_rate(&hook.policy, &hook.state) - 0.2) < 1e-6, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
+		CHECK(fabs(dmshook_policy_rate(&hook.policy, &hook.state) - 1.0) < 1e-6, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
 	}
 
 	/* others do not */

@@ -445,7 +445,7 @@ closes(void)
 	fail(&hook, 20, 500);
 	hook.now = hook.state.stored.next_probe_at;
 	exchange(&hook, 200);
-	CHECK(fabs(dmshook_policy_rate(&hook.policy, &hook.state) - 0.2) < 1e-6, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
+	CHECK(fabs(dmshook_policy_rate(&hook.policy, &hook.state) - 1.0) < 1e-6, "%f", dmshook_policy_rate(&hook.policy, &hook.state));
 
 	/* also the success of a request that began before it opened, with a probe under way */
 	begin(&hook);
