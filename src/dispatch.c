@@ -45,6 +45,7 @@
 #include "wake.h"
 
 #define PACE_US				1000	/* the log is read at most that often */
+#define FEED_US				4000	/* for those that are behind, while they still have something in flight */
 #define COMMIT_DELAY_US		5000	/* results are written that long after the first */
 #define COMMIT_RESULTS		1000	/* or when there are so many */
 #define PERSIST_US			1000000 /* positions and health are stored at most that often */
@@ -75,6 +76,13 @@ static struct
 	uint64		persisted_work; /* events and deliveries, and the reader's low, when positions were last stored */
 	int64		persisted_low;
 }			loop;
+
+/* When those that are behind are fed: not for a handful of rows each, unless they run dry. */
+static int64
+feed_at(void)
+{
+	return loop.last_turn + (dmshook_consumers_flying(loop.set) > 0 ? FEED_US : PACE_US);
+}
 
 static int64
 monotonic_us(void)
@@ -495,7 +503,7 @@ turn_due(int64 now, bool latch)
 {
 	if (now - loop.last_turn < PACE_US)
 		return false;
-	if (latch || loop.more || loop.feeding || results_due(now) || persist_due(now))
+	if (latch || loop.more || (loop.feeding && now >= feed_at()) || results_due(now) || persist_due(now))
 		return true;
 	if (loop.open && dmshook_feed_next_due() <= GetCurrentTimestamp())
 		return true;
@@ -519,8 +527,10 @@ sleep_ms(int64 now)
 	due = Min(due, dmshook_roster_next_gate());
 	if (loop.open)
 		due = Min(due, Min(dmshook_housekeeping_due(), Min(dmshook_notices_due(), dmshook_mail_due())));
-	if (loop.more || loop.feeding)
+	if (loop.more)
 		until = loop.last_turn + PACE_US;
+	else if (loop.feeding)
+		until = feed_at();
 	if (loop.first_result != 0)
 		until = Min(until, Max(loop.first_result + COMMIT_DELAY_US, loop.failed_until));
 	if (!loop.open)
