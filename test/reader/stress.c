@@ -213,7 +213,8 @@ reader_main(void *arg)
 		result = PQexec(conn, sql);
 		if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		{
-			if (PQstatus(conn) == CONNECTION_OK)
+			/* without an SQLSTATE it is libpq that speaks: the server was crashed, though the status may not say so yet */
+			if (PQstatus(conn) == CONNECTION_OK && PQresultErrorField(result, PG_DIAG_SQLSTATE) != NULL)
 			{
 				if (reader_errors++ < 3)
 					fail("a round: %s", PQresultErrorMessage(result));
