@@ -90,7 +90,7 @@ $server->wait_sql(q{SELECT string_agg(format('%s %s', c.ok = a.ok, c.failed = a.
 	CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE outcome = 'o') AS ok, count(*) FILTER (WHERE outcome <> 'o') AS failed FROM dmshook.attempt a WHERE a.webhook = w.id) AS a
 	WHERE w.name = 'A'}, 't t');
 pass('webhook_count is exact');
-is($server->sql(q{SELECT success_1h BETWEEN 1 AND 99.99 AND p99_ms >= p95_ms AND p95_ms >= p50_ms AND p50_ms > 0 AND length(trend) = 24
+is($server->sql(q{SELECT success_1h = success_24h AND success_1h BETWEEN 90 AND 99.99 AND p99_ms >= p95_ms AND p95_ms >= p50_ms AND p50_ms > 0 AND length(trend) = 24 AND last_success_at > last_failure_at
 	FROM dmshook.health WHERE webhook = 'A'}), 't', 'health: rates, latency, trend')
 	or diag($server->sql(q{SELECT to_jsonb(h) FROM dmshook.health h WHERE webhook = 'A'}));
 
