@@ -115,7 +115,7 @@ FROM dmshook.webhook, (VALUES (interval '1 minute', 90, 10), ('30 minutes', 5, 0
 -- of 3000 requests the latest 2000 count, tests and those of days ago do not
 INSERT INTO dmshook.attempt (id, webhook, event, nonce, at, version, attempt, kind, outcome, duration_us)
 	SELECT 10000000 + i, id, 1, 1, clock_timestamp() - CASE WHEN i > 2900 THEN interval '2 days' ELSE interval '1 minute' END, version, 1,
-		(CASE WHEN i BETWEEN 2801 AND 2900 THEN 't' ELSE 'd' END)::"char", 'o', CASE WHEN i <= 1000 THEN 9000000 WHEN i > 2800 THEN 7000000 ELSE (i - 1000) * 1000 END
+		(CASE WHEN i BETWEEN 2801 AND 2900 THEN 't' ELSE 'd' END)::"char", 'o', CASE WHEN i <= 1000 THEN 9000000 WHEN i > 2800 THEN 7000000 ELSE (i - 1000) * 1000 + 250 END
 	FROM dmshook.webhook, generate_series(1, 3000) AS i WHERE name = 'A';
 SELECT webhook, state, success_1h, success_24h, p50_ms, p95_ms, p99_ms, waiting, oldest_waiting, last_success_at, last_failure_at, last_error, hint FROM dmshook.health ORDER BY 1;
 -- 24 hours, the present one last; where an hour begins depends on the minute

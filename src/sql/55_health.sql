@@ -7,7 +7,7 @@
 /* Latency of the latest requests, in ms. */
 CREATE FUNCTION dmshook._latency(webhook_id int) RETURNS numeric[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT (SELECT array_agg(round((p / 1000)::numeric, 3) ORDER BY o) FROM unnest(percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY a.duration_us)) WITH ORDINALITY AS u (p, o))
+	SELECT (SELECT array_agg(round(p / 1000.0, 3) ORDER BY o) FROM unnest(percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY a.duration_us)) WITH ORDINALITY AS u (p, o))
 	FROM (
 		SELECT l.duration_us, l.kind, l.at FROM dmshook.attempt l WHERE l.webhook = webhook_id ORDER BY l.id DESC LIMIT 2000
 	) AS a
