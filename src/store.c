@@ -159,6 +159,16 @@ webhook_of_row(List *webhooks, int *at, int webhook)
 	return NULL;
 }
 
+/*
+ * A row of Q_SECRETS, as it is used: the one place of the dispatcher where what
+ * is at rest is opened (in SQL: dmshook._secrets).
+ */
+static char *
+secret_value(MemoryContext context, uint64 row)
+{
+	return dmshook_store_column_text(context, row, 3);
+}
+
 static void
 load_secrets(List *webhooks, MemoryContext context, Datum only)
 {
@@ -174,7 +184,7 @@ load_secrets(List *webhooks, MemoryContext context, Datum only)
 		if (row == NULL)
 			continue;
 		kind = TextDatumGetCString(dmshook_store_column(i, 2, NULL));
-		value = dmshook_store_column_text(context, i, 3);
+		value = secret_value(context, i);
 		if (strcmp(kind, "auth") == 0 && row->auth == NULL)
 			row->auth = secret_jsonb(context, value);
 		else if (strcmp(kind, "headers") == 0 && row->headers == NULL)

@@ -58,7 +58,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" WHERE w.dropped_at IS NULL AND ($1 OPERATOR(pg_catalog.=) 0 OR w.id OPERATOR(pg_catalog.=) $1) ORDER BY w.id", {INT4OID}
 	},
 	[Q_SECRETS] = {
-		"SELECT x.webhook, x.kind, x.value FROM dmshook.webhook_secret AS x"
+		"SELECT x.webhook, x.kind, x.value, x.key_id, x.expires_at FROM dmshook.webhook_secret AS x"
 		" WHERE (x.expires_at IS NULL OR x.expires_at OPERATOR(pg_catalog.>) pg_catalog.now())"
 		" AND ($1 OPERATOR(pg_catalog.=) 0 OR x.webhook OPERATOR(pg_catalog.=) $1)"
 		" ORDER BY x.webhook, x.id DESC", {INT4OID}

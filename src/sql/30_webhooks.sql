@@ -296,7 +296,7 @@ DECLARE
 	headers jsonb;
 BEGIN
 	SELECT * INTO STRICT w FROM dmshook.webhook WHERE id = webhook_id;
-	SELECT value::jsonb INTO auth FROM dmshook.webhook_secret WHERE webhook = webhook_id AND kind = 'auth';
+	auth := dmshook._secret(webhook_id, 'auth')::jsonb;
 	headers := coalesce((SELECT jsonb_object_agg(lower(n), '***') FROM unnest(w.header_names) AS n), '{}')
 		|| CASE w.auth_kind
 			WHEN 'basic' THEN '{"authorization": "Basic ***"}'
@@ -335,18 +335,6 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook._changed IS 'tell the dispatcher and dmshook.changes of a change of a webhook';
-
-/* Secrets are replaced, never updated: their ids tell the dispatcher one from the other. */
-CREATE FUNCTION dmshook._put_secret(webhook_id int, secret_kind text, secret text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	DELETE FROM dmshook.webhook_secret WHERE webhook = webhook_id AND kind = secret_kind;
-	IF secret IS NOT NULL THEN
-		INSERT INTO dmshook.webhook_secret (webhook, kind, value) VALUES (webhook_id, secret_kind, secret);
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION dmshook._put_secret IS 'replace the secret of a kind of a webhook; NULL removes it';
 
 /* Options for dmshook.changes and dmshook.webhooks: a certificate is no secret, but long. */
 CREATE FUNCTION dmshook._show_options(options jsonb) RETURNS jsonb
@@ -462,10 +450,8 @@ DECLARE
 	what     text[] := '{}';
 	said     text := '';
 BEGIN
-	SELECT s.value INTO old_auth FROM dmshook.webhook_secret s WHERE s.webhook = w.id AND s.kind = 'auth';
-	SELECT s.value INTO old_hdrs FROM dmshook.webhook_secret s WHERE s.webhook = w.id AND s.kind = 'headers';
-	old_auth := coalesce(old_auth, '{"kind": "none"}');
-	old_hdrs := coalesce(old_hdrs, '{}');
+	old_auth := coalesce(dmshook._secret(w.id, 'auth'), '{"kind": "none"}');
+	old_hdrs := coalesce(dmshook._secret(w.id, 'headers'), '{}');
 	new_auth := old_auth;
 	new_hdrs := old_hdrs;
 
@@ -713,22 +699,6 @@ COMMENT ON FUNCTION dmshook.drop_webhook IS 'remove a webhook: cancel what waits
 /* ------------------------------------------------------------------------
  * Looking at one, and trying it
  * ------------------------------------------------------------------------ */
-
-CREATE FUNCTION dmshook.signing_secret(name text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-	w      dmshook.webhook := dmshook._webhook(signing_secret.name, lock => false);
-	secret text;
-BEGIN
-	SELECT s.value INTO secret FROM dmshook.webhook_secret s
-		WHERE s.webhook = w.id AND s.kind = 'signing' AND (s.expires_at IS NULL OR s.expires_at > now()) ORDER BY s.id DESC LIMIT 1;
-	INSERT INTO dmshook.change (webhook, what) VALUES (w.name, 'signing secret read');
-	RAISE LOG 'the signing secret of webhook "%" was read by role "%"', w.name, session_user;
-	RETURN secret;
-END
-$$;
-COMMENT ON FUNCTION dmshook.signing_secret IS 'the signing secret of a webhook; that it was read is written to dmshook.changes and to the server log';
 
 CREATE FUNCTION dmshook.retry_schedule(name text, OUT attempt int, OUT delay interval, OUT elapsed interval) RETURNS SETOF record
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
