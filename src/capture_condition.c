@@ -40,6 +40,7 @@
 #include "utils/ruleutils.h"
 
 #include "capture_condition.h"
+#include "compat.h"
 #include "match.h"
 #include "rowjson.h"
 

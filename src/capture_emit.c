@@ -76,7 +76,7 @@ dmshook_catalogue_entity(text *type)
 				 nearest ? errhint("Did you mean \"%s\"? New types are made with dmshook.define_event_type().", nearest) :
 				 errhint("See dmshook.event_type, or make it with dmshook.define_event_type().")));
 	/* failure notifications are raised by the dispatcher (notice.c) alone */
-	if (strncmp(wanted, "webhook.", 8) == 0 && !IsBackgroundWorker)
+	if (strncmp(wanted, "webhook.", 8) == 0 && MyBackendType != B_BG_WORKER)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("event type \"%s\" is dmshook's own", wanted),

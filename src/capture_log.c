@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 
 #include "capture_log.h"
+#include "compat.h"
 #include "event.h"
 #include "rowjson.h"
 #include "settings.h"
@@ -288,7 +289,7 @@ insert_row(Relation rel, Datum *values, bool *nulls)
 
 		InitResultRelInfo(result, rel, 0, NULL, 0);
 		ExecOpenIndices(result, false);
-		(void) ExecInsertIndexTuples(result, slot, estate, false, false, NULL, NIL);
+		(void) dmshook_insert_index_entries(result, slot, estate);
 		ExecCloseIndices(result);
 		FreeExecutorState(estate);
 	}

@@ -51,6 +51,7 @@
 #include "utils/syscache.h"
 
 #include "capture_related.h"
+#include "compat.h"
 
 /* Related rows add no more than this: what is larger is no name of a status. */
 #define MAX_RELATED	((Size) 1024 * 1024)
@@ -460,7 +461,7 @@ find_row(Relation table, Relation index, ScanKey keys, int nkeys, bool current_o
 
 	for (int tries = first; tries < 3 && !found; tries++)
 	{
-		IndexScanDesc scan = index_beginscan(table, index, tries == 0 ? GetActiveSnapshot() : SnapshotSelf, nkeys, 0);
+		IndexScanDesc scan = dmshook_index_beginscan(table, index, tries == 0 ? GetActiveSnapshot() : SnapshotSelf, nkeys);
 
 		index_rescan(scan, keys, nkeys, NULL, 0);
 		found = index_getnext_slot(scan, ForwardScanDirection, slot);

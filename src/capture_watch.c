@@ -29,6 +29,7 @@
 #include "capture_condition.h"
 #include "capture_related.h"
 #include "capture_rules.h"
+#include "compat.h"
 #include "match.h"
 
 PGDLLEXPORT Datum dmshook_sql_watchable(PG_FUNCTION_ARGS);

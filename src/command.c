@@ -341,40 +341,48 @@ dmshook_commands_reorder(void)
 	}
 }
 
-List *
-dmshook_commands_run(DmshookConsumers *set pg_attribute_unused(), List *commands)
+/* Its effects; if it failed, NIL, and *error says why. */
+static List *
+run_alone(DmshookCommand *command, ErrorData **error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
+	List	   *volatile effects = NIL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		List	   *some = NIL;
+
+		run_command(command, &some);
+		effects = some;
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return effects;
+}
+
+List *
+dmshook_commands_run(DmshookConsumers *set pg_attribute_unused(), List *commands)
+{
 	List	   *effects = NIL;
 	ListCell   *cell;
 
 	foreach(cell, commands)
 	{
 		DmshookCommand *command = lfirst(cell);
-		List	   *volatile mine = NIL;
-		ErrorData  *volatile error = NULL;
-
-		BeginInternalSubTransaction(NULL);
-		MemoryContextSwitchTo(context);
-		PG_TRY();
-		{
-			List	   *some = NIL;
-
-			run_command(command, &some);
-			mine = some;
-			ReleaseCurrentSubTransaction();
-		}
-		PG_CATCH();
-		{
-			MemoryContextSwitchTo(context);
-			error = CopyErrorData();
-			FlushErrorState();
-			RollbackAndReleaseCurrentSubTransaction();
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
+		ErrorData  *error = NULL;
+		List	   *mine = run_alone(command, &error);
 
 		if (error)
 		{

@@ -602,7 +602,11 @@ init(void)
 	/* plans are kept: one made while a table was empty must do for millions of rows */
 	SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_OVERRIDE);
 
+#if PG_VERSION_NUM >= 170000
+	loop.events = CreateWaitEventSet(NULL, 3);	/* for as long as the process lives */
+#else
 	loop.events = CreateWaitEventSet(loop.context, 3);
+#endif
 	AddWaitEventToSet(loop.events, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(loop.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(loop.events, WL_SOCKET_READABLE, dmshook_transport_fd(), NULL, NULL);

@@ -33,6 +33,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "compat.h"
 #include "launcher.h"
 #include "slot.h"
 #include "wake.h"
@@ -273,13 +274,8 @@ hold(const char *name, bool even_here)
 
 	if (!OidIsValid(database) || (database == MyDatabaseId && !even_here))
 		return;
-#if PG_VERSION_NUM >= 160000
-	if (!object_ownercheck(DatabaseRelationId, database, GetUserId()))
-		return;
-#else
 	if (!pg_database_ownercheck(database, GetUserId()))
 		return;
-#endif
 
 	t = touch(database);
 	if (!t->held)

@@ -27,6 +27,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "compat.h"
 #include "log.h"
 
 /* columns of dmshook.attempt, as in src/sql/10_tables.sql */
@@ -245,7 +246,7 @@ dmshook_log_attempts(DmshookAttempt *attempts, int n)
 			fill_slot(slots[i], &attempts[done + i], sequence);
 		table_multi_insert(rel, slots, batch, cid, 0, NULL);
 		for (int i = 0; i < batch; i++)
-			list_free(ExecInsertIndexTuples(rri, slots[i], estate, false, false, NULL, NIL));
+			list_free(dmshook_insert_index_entries(rri, slots[i], estate));
 		MemoryContextSwitchTo(context);
 		for (int i = 0; i < batch; i++)
 			ExecClearTuple(slots[i]);

@@ -20,6 +20,7 @@
 #include "utils/datetime.h"
 #include "utils/numeric.h"
 
+#include "compat.h"
 #include "mailtext.h"
 #include "match.h"
 #include "options.h"

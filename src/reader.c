@@ -65,6 +65,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "compat.h"
 #include "gaps.h"
 #include "reader.h"
 
@@ -213,7 +214,7 @@ find_relations(void)
 				 errmsg("dmshook's log of events does not exist in this database"),
 				 errhint("Run CREATE EXTENSION dmshook.")));
 	heap = table_open(heap_oid, AccessShareLock);
-	index_oid = RelationGetPrimaryKeyIndex(heap);
+	index_oid = dmshook_primary_key(heap);
 	table_close(heap, NoLock);
 	if (!OidIsValid(index_oid))
 		ereport(ERROR,
@@ -243,11 +244,7 @@ log_open(LogScan *log, Snapshot snapshot)
 		table_close(log->heap, AccessShareLock);
 	}
 	log->index = index_open(log_index, AccessShareLock);
-#if PG_VERSION_NUM >= 180000
-	log->scan = index_beginscan(log->heap, log->index, snapshot, NULL, 2, 0);
-#else
-	log->scan = index_beginscan(log->heap, log->index, snapshot, 2, 0);
-#endif
+	log->scan = dmshook_index_beginscan(log->heap, log->index, snapshot, 2);
 	log->snapshot = snapshot;
 	log->slot = NULL;
 	log->context = NULL;

@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/xid8.h"
 
+#include "compat.h"
 #include "match.h"
 #include "options.h"
 #include "settings.h"
@@ -413,7 +414,7 @@ dmshook_sql_attempt_row(PG_FUNCTION_ARGS)
 	if (!OidIsValid(relid))
 		elog(ERROR, "table dmshook.attempt does not exist");
 	rel = table_open(relid, AccessShareLock);
-	index = RelationGetPrimaryKeyIndex(rel);
+	index = dmshook_primary_key(rel);
 	ScanKeyInit(&key[0], get_attnum(relid, "webhook"), BTEqualStrategyNumber, F_INT4EQ, PG_GETARG_DATUM(0));
 	ScanKeyInit(&key[1], get_attnum(relid, "id"), BTEqualStrategyNumber, F_INT8EQ, PG_GETARG_DATUM(1));
 	snapshot = RegisterSnapshot(GetLatestSnapshot());

@@ -41,6 +41,7 @@
 #include "utils/syscache.h"
 #include "utils/timeout.h"
 
+#include "compat.h"
 #include "transform.h"
 
 extern PGDLLEXPORT void dmshook_transformer_main(Datum arg);
