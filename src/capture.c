@@ -41,6 +41,7 @@
 
 #include "capture.h"
 #include "capture_cache.h"
+#include "capture_key.h"
 #include "capture_log.h"
 #include "capture_related.h"
 #include "rowjson.h"
@@ -48,6 +49,12 @@
 
 /* A row with more than this in TOAST is sent as its key: JSON has an end at 1 GB. */
 #define MAX_TOASTED	((Size) 64 * 1024 * 1024)
+
+/* Texts up to this length, as statuses are, are folded without allocating. */
+#define SHORT_TEXT	40
+
+/* A row's JSON is given this much room at first, at most; longer ones grow as they are written. */
+#define MAX_USUAL_SIZE	6000
 
 typedef enum Operation
 {
@@ -69,8 +76,9 @@ typedef struct Change
 
 	/* texts of the column that was tested last */
 	AttrNumber	tested;
-	char	   *text[2];		/* old, new; NULL: SQL NULL */
+	const char *text[2];		/* old, new; NULL: SQL NULL */
 	int			length[2];
+	char		folded[2][SHORT_TEXT];
 } Change;
 
 /* What all events of a row have in common, as far as one group says it. */
@@ -111,12 +119,11 @@ static void raise_events(CaptureRelation *relation, CaptureTrigger *trigger, Cha
 static bool rule_matches(CaptureRule *rule, Change *change);
 static bool clause_matches(CaptureClause *clause, CaptureRule *rule, Change *change);
 static bool test_row(CaptureClause *clause, CaptureRule *rule, Change *change, bool new);
+static bool fold_ascii(char *folded, const char *text, int len);
 static void tested_text(CaptureClause *clause, Change *change, bool new);
 static bool column_changed(Change *change, AttrNumber number);
 static bool any_changed(Change *change, CaptureClause *clause);
 static void make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *body);
-static void append_key(StringInfo buf, CaptureGroup *group, TupleTableSlot *row);
-static Jsonb *make_key(CaptureGroup *group, TupleTableSlot *row);
 static void append_record(StringInfo buf, CaptureGroup *group, Change *change);
 static bool too_large(TupleTableSlot *slot, CaptureGroup *group);
 static text * column_text(CaptureColumn *column, TupleTableSlot *slot);
@@ -139,7 +146,7 @@ dmshook_capture(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 	CaptureRelation *relation;
 	CaptureTrigger *trigger;
-	Change		change = {.any_changed = -1};
+	Change		change;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
@@ -150,6 +157,10 @@ dmshook_capture(PG_FUNCTION_ARGS)
 	if (!dmshook_capture_enabled)
 		return PointerGetDatum(NULL);
 
+	/* not cleared as a whole: it has room for texts */
+	change.old = change.new = NULL;
+	change.any_changed = -1;
+	change.tested = 0;
 	change.rel = trigdata->tg_relation;
 	change.desc = RelationGetDescr(change.rel);
 	relation = dmshook_capture_rules(change.rel, fcinfo->flinfo->fn_oid);
@@ -286,13 +297,28 @@ test_row(CaptureClause *clause, CaptureRule *rule, Change *change, bool new)
 	return false;
 }
 
+/* Fold a short text of ASCII letters; false: it is none. */
+static bool
+fold_ascii(char *folded, const char *text, int len)
+{
+	if (len > SHORT_TEXT)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		if (IS_HIGHBIT_SET(text[i]))
+			return false;
+		folded[i] = text[i] >= 'A' && text[i] <= 'Z' ? text[i] + ('a' - 'A') : text[i];
+	}
+	return true;
+}
+
 /* The tested column as folded text; kept, as several rules test the same one. */
 static void
 tested_text(CaptureClause *clause, Change *change, bool new)
 {
 	Datum		value;
 	bool		isnull;
-	char	   *plain;
+	const char *plain;
 	int			len;
 
 	if (change->tested != clause->column.number)
@@ -307,7 +333,15 @@ tested_text(CaptureClause *clause, Change *change, bool new)
 	value = slot_getattr(new ? change->new : change->old, clause->column.number, &isnull);
 	if (isnull)
 		return;
-	plain = dmshook_json_plain(clause->column.json, value, &len);
+	plain = dmshook_json_bytes(clause->column.json, value, &len);
+	if (plain != NULL && fold_ascii(change->folded[new], plain, len))
+	{
+		change->text[new] = change->folded[new];
+		change->length[new] = len;
+		return;
+	}
+	if (plain == NULL)
+		plain = dmshook_json_plain(clause->column.json, value, &len);
 	change->text[new] = dmshook_capture_fold(plain, len, &change->length[new]);
 }
 
@@ -323,11 +357,17 @@ column_changed(Change *change, AttrNumber number)
 
 	if (old_null || new_null)
 		return old_null != new_null;
+	if (att->attbyval)
+		return old != new;
 	if (att->attlen == -1)
 	{
 		struct varlena *a = (struct varlena *) DatumGetPointer(old);
 		struct varlena *b = (struct varlena *) DatumGetPointer(new);
 
+		/* neither compressed nor elsewhere: what is there is the value */
+		if (!VARATT_IS_EXTERNAL(a) && !VARATT_IS_COMPRESSED(a) && !VARATT_IS_EXTERNAL(b) && !VARATT_IS_COMPRESSED(b))
+			return VARSIZE_ANY_EXHDR(a) != VARSIZE_ANY_EXHDR(b) ||
+				memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) != 0;
 		/* the same bytes, or the same value in TOAST: not fetched to compare */
 		if (VARSIZE_ANY(a) == VARSIZE_ANY(b) && memcmp(a, b, VARSIZE_ANY(a)) == 0)
 			return false;
@@ -368,19 +408,15 @@ make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *
 	dmshook_json_pin(&saved);
 	PG_TRY();
 	{
-		StringInfoData key;
 		StringInfoData data;
 
-		initStringInfo(&key);
-		append_key(&key, group, change->row);
-		body->key = make_key(group, change->row);
-		if (body->key == NULL)
-			body->key = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(key.data)));
-
-		initStringInfo(&data);
-		appendStringInfoSpaces(&data, VARHDRSZ);
-		appendBinaryStringInfo(&data, group->head, group->head_len);
-		appendBinaryStringInfo(&data, key.data, key.len);
+		/* rows of a table are about as long as one another */
+		data.maxlen = group->usual_size;
+		data.data = palloc(data.maxlen);
+		data.len = VARHDRSZ;
+		data.cursor = 0;
+		dmshook_json_put(&data, group->head, group->head_len);
+		body->key = dmshook_capture_key(&data, group, change->row);
 		if (!group->key_only && !too_large(change->row, group) &&
 			(change->operation != OP_UPDATE || !too_large(change->old, group)))
 		{
@@ -388,9 +424,11 @@ make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *
 			if (unlikely(group->related != NULL))
 				dmshook_related_append(&data, group, change->row);
 		}
-		appendStringInfoChar(&data, '}');
+		dmshook_json_put(&data, "}", 1);
 		SET_VARSIZE(data.data, data.len);
 		body->data = (text *) data.data;
+		if (unlikely(data.len > group->usual_size) && data.len < MAX_USUAL_SIZE)
+			group->usual_size = data.len + data.len / 8;
 
 		if (!group->has_tenant)
 			body->tenant = relation->schema;
@@ -409,50 +447,13 @@ make_body(CaptureRelation *relation, CaptureGroup *group, Change *change, Body *
 	body->who = dmshook_log_who(user ? VARDATA_ANY(user) : NULL, user ? VARSIZE_ANY_EXHDR(user) : 0);
 }
 
-static void
-append_key(StringInfo buf, CaptureGroup *group, TupleTableSlot *row)
-{
-	if (group->nkey == 0)
-		appendStringInfoChar(buf, '{');
-	for (int i = 0; i < group->nkey; i++)
-		dmshook_capture_append_column(buf, &group->key[i], row, i == 0 ? '{' : ',');
-	appendStringInfoChar(buf, '}');
-}
-
-/* The key as jsonb, without parsing; NULL where its types are not that simple. */
-static Jsonb *
-make_key(CaptureGroup *group, TupleTableSlot *row)
-{
-	JsonbParseState *state = NULL;
-	JsonbValue	item;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < group->nkey; i++)
-	{
-		CaptureColumn *column = &group->key[i];
-		bool		isnull;
-		Datum		value = slot_getattr(row, column->number, &isnull);
-
-		item.type = jbvString;
-		item.val.string.val = column->name;
-		item.val.string.len = strlen(column->name);
-		pushJsonbValue(&state, WJB_KEY, &item);
-		if (isnull)
-			item.type = jbvNull;
-		else if (!dmshook_json_scalar(column->json, value, &item))
-			return NULL;
-		pushJsonbValue(&state, WJB_VALUE, &item);
-	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
-}
-
 /* "record" and, for an update, "previous". */
 static void
 append_record(StringInfo buf, CaptureGroup *group, Change *change)
 {
 	char		separator = '{';
 
-	appendStringInfoString(buf, ",\"record\":");
+	dmshook_json_put(buf, ",\"record\":", 10);
 	slot_getallattrs(change->row);
 	for (int i = 0; i < group->ncolumns; i++, separator = ',')
 		dmshook_capture_append_column(buf, &group->columns[i], change->row, separator);
@@ -460,8 +461,9 @@ append_record(StringInfo buf, CaptureGroup *group, Change *change)
 	if (change->operation != OP_UPDATE)
 		return;
 
-	appendStringInfoString(buf, ",\"previous\":");
+	dmshook_json_put(buf, ",\"previous\":", 12);
 	separator = '{';
+	slot_getallattrs(change->old);
 	for (int i = 0; i < group->ncolumns; i++)
 	{
 		if (!column_changed(change, group->columns[i].number))

@@ -324,6 +324,7 @@ dmshook_capture_set_column(CaptureColumn *column, Relation rel, AttrNumber numbe
 	column->json = dmshook_json_type(TupleDescAttr(RelationGetDescr(rel), number - 1)->atttypid,
 									 CurrentMemoryContext);
 	initStringInfo(&buf);
+	appendStringInfoChar(&buf, ',');
 	dmshook_json_string(&buf, name, strlen(name));
 	appendStringInfoChar(&buf, ':');
 	column->name = pstrdup(name);
@@ -339,10 +340,10 @@ dmshook_capture_append_column(StringInfo buf, CaptureColumn *column, TupleTableS
 	bool		isnull;
 	Datum		value = slot_getattr(slot, column->number, &isnull);
 
-	appendStringInfoChar(buf, separator);
-	appendBinaryStringInfo(buf, column->label, column->label_len);
+	dmshook_json_put(buf, column->label, column->label_len);
+	buf->data[buf->len - column->label_len] = separator;
 	if (isnull)
-		appendBinaryStringInfo(buf, "null", 4);
+		dmshook_json_put(buf, "null", 4);
 	else
 		dmshook_json_value(buf, column->json, value);
 }
@@ -355,6 +356,7 @@ compile_group(CaptureRelation *entry, Relation rel, const DmshookGroup *group)
 	StringInfoData buf;
 	ListCell   *lc;
 
+	result->usual_size = 256;
 	result->entity = cstring_to_text(group->entity);
 	initStringInfo(&buf);
 	appendStringInfoString(&buf, "{\"entity\":");

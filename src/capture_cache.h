@@ -21,7 +21,7 @@ typedef struct CaptureColumn
 	AttrNumber	number;			/* 0: it is gone */
 	DmshookJsonType *json;
 	char	   *name;
-	char	   *label;			/* "name": with quotes and colon */
+	char	   *label;			/* ,"name": */
 	int			label_len;
 } CaptureColumn;
 
@@ -34,6 +34,7 @@ typedef struct CaptureGroup
 	text	   *entity;
 	char	   *head;			/* {"entity":"vehicle","key": */
 	int			head_len;
+	int			usual_size;		/* of what is sent of a row; what its buffer starts with */
 	bool		key_only;		/* a column that is named is gone: nothing but the key is sent */
 	CaptureColumn *key;
 	int			nkey;
