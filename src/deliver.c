@@ -250,6 +250,7 @@ ended_before(DmshookFlight *flight, int len)
 
 	if (profile->problem)
 		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, profile->problem,
+							profile->problem_hint ? profile->problem_hint :
 							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
 	else if (fault)
 		end_filtered(flight, fault);

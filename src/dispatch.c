@@ -42,6 +42,7 @@
 #include "store.h"
 #include "transform.h"
 #include "transport.h"
+#include "vault.h"
 #include "wake.h"
 
 #define PACE_US				1000	/* the log is read at most that often */
@@ -64,6 +65,7 @@ static struct
 	bool		more;			/* there is more to read at once */
 	bool		results_failed; /* the last results could not be written */
 	bool		gone;			/* the extension is */
+	bool		keys_changed;	/* the secrets of all webhooks are to be opened again */
 	bool		feeding;		/* somebody is behind and has room */
 	int64		last_turn;		/* monotonic us; so the others */
 	int64		first_result;	/* 0: none waits */
@@ -441,6 +443,9 @@ turn(int64 now)
 		commands = dmshook_store_commands();
 		dmshook_commands_reload(loop.set, commands);
 	}
+	if (loop.keys_changed)
+		dmshook_roster_reload(loop.set);
+	loop.keys_changed = false;
 	loop.more = dmshook_feed_round(loop.reader, loop.set);
 	loop.feeding = dmshook_feed_hungry(loop.reader, loop.set);
 	/* while the gate is closed what is due would only be put back */
@@ -591,6 +596,7 @@ init(void)
 	dmshook_deliver_init(loop.context);
 	dmshook_mail_init(loop.context);
 	dmshook_transport_init();
+	dmshook_vault_reload();
 
 	/*
 	 * What a crash can take back is the record that a request was made, and
@@ -651,6 +657,8 @@ dmshook_dispatch(void)
 			dmshook_transport_reload();
 			dmshook_housekeeping_reload();
 			dmshook_mail_reload();
+			if (dmshook_vault_reload())
+				loop.keys_changed = loop.more = true;
 		}
 
 		dmshook_transport_run(0);

@@ -19,8 +19,6 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "access/xlog.h"
@@ -37,6 +35,7 @@
 #include "mail.h"
 #include "mailtext.h"
 #include "payload.h"
+#include "private_file.h"
 #include "roster.h"
 #include "settings.h"
 #include "store.h"
@@ -499,40 +498,20 @@ forget_current(void)
 	memset(&current, 0, sizeof(current));
 }
 
-/*
- * user:password, as PostgreSQL reads a private key: a regular file, not open to others
- * (root's may be to a group). NULL when fine; else what is wrong.
- */
+/* A line user:password. NULL when fine; else what is wrong. */
 static char *
 read_password_file(char *buf, size_t size, char **user, char **password)
 {
 	const char *path = dmshook_smtp_password_file;
-	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-	struct stat st;
-	ssize_t		n = -1;
+	size_t		len;
+	char	   *problem = dmshook_private_file_read(path, "password file", buf, size, &len, NULL);
 
 	*user = *password = NULL;
-	if (fd < 0)
-		return psprintf("could not open password file \"%s\": %m", path);
-	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-	{
-		close(fd);
-		return psprintf("password file \"%s\" is not a regular file", path);
-	}
-	if ((st.st_uid != geteuid() && st.st_uid != 0) ||
-		(st.st_mode & (st.st_uid == 0 && geteuid() != 0 ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO)) != 0)
-	{
-		close(fd);
-		return psprintf("password file \"%s\" has another owner, or group or world access; it must be u=rw (0600) or less, or u=rw,g=r (0640) if owned by root", path);
-	}
-	n = read(fd, buf, size - 1);
-	close(fd);
-	if (n < 0)
-		return psprintf("could not read password file \"%s\"", path);
-	buf[n] = '\0';
+	if (problem)
+		return problem;
 	buf[strcspn(buf, "\r\n")] = '\0';
 	*password = strchr(buf, ':');
-	if (*password == NULL || *password == buf || (size_t) n == size - 1)
+	if (*password == NULL || *password == buf)
 		return psprintf("password file \"%s\" has no line user:password", path);
 	*(*password)++ = '\0';
 	*user = buf;

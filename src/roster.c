@@ -147,6 +147,11 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	DmshookEndpoint *endpoint = &profile->endpoint;
 	char	   *auth;
 
+	if (row->secret_problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg_internal("%s", row->secret_problem),
+				 errhint("%s", row->secret_hint)));
 	dmshook_options_parse(row->options, &profile->options);
 	if (profile->options.transform && row->transform_role == NULL)
 		ereport(ERROR,
@@ -230,6 +235,7 @@ make_profile(const DmshookWebhookRow *row)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		profile->problem = error->message;
+		profile->problem_hint = error->hint;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
@@ -241,6 +247,8 @@ static bool
 same_profile(const DmshookWebhookRow *a, const DmshookWebhookRow *b)
 {
 	if (a->version != b->version || a->nsecrets != b->nsecrets)
+		return false;
+	if (strcmp(a->secret_problem ? a->secret_problem : "", b->secret_problem ? b->secret_problem : "") != 0)
 		return false;
 	for (int i = 0; i < a->nsecrets; i++)
 	{
@@ -556,6 +564,16 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 	if (rows == NIL)
 		MemoryContextDelete(context);
 	generation++;
+}
+
+/* One by one: each row gets a context of its own. */
+void
+dmshook_roster_reload(DmshookConsumers *set)
+{
+	DmshookWebhook *webhook = NULL;
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+		dmshook_roster_load(set, webhook->id, false, 0);
 }
 
 void

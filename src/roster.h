@@ -38,6 +38,7 @@ typedef struct DmshookProfile
 	DmshookSigner *signer[DMSHOOK_MAX_SIGNERS];
 	char	   *transform_role; /* who calls options.transform */
 	char	   *problem;		/* it cannot be used: why */
+	char	   *problem_hint;	/* what to do; NULL: the usual */
 } DmshookProfile;
 
 typedef struct DmshookWebhook
@@ -101,6 +102,9 @@ extern void dmshook_roster_init(MemoryContext parent);
  * stored low, or high. Dropped ones are left as they are.
  */
 extern void dmshook_roster_load(DmshookConsumers *set, int webhook, bool start, int64 last_value);
+
+/* Load again all that are there: their secrets may be decrypted now, or not any more. Under S. */
+extern void dmshook_roster_reload(DmshookConsumers *set);
 
 extern DmshookWebhook *dmshook_roster_find(int webhook);
 

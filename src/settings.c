@@ -28,6 +28,7 @@ int			dmshook_response_limit = 16 * 1024;
 int			dmshook_retention = 30 * 24 * 3600;
 int			dmshook_dead_letter_retention = 90 * 24 * 3600;
 int			dmshook_max_wait = 30 * 24 * 3600;
+char	   *dmshook_secret_key_file = NULL;
 char	   *dmshook_smtp_url = NULL;
 char	   *dmshook_smtp_password_file = NULL;
 char	   *dmshook_alert_mail_to = NULL;
@@ -115,6 +116,10 @@ dmshook_settings_init(void)
 							   "File with the certificates of trusted authorities, in PEM format.",
 							   "Empty: the system's bundle.",
 							   &dmshook_ca_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("dmshook.secret_key_file",
+							   "File with the keys that encrypt secrets at rest; nobody but the server's user may read it.",
+							   "A line is a key of 32 bytes in base64 or hex: the first encrypts, all decrypt. Empty: secrets are stored as they are.",
+							   &dmshook_secret_key_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("dmshook.max_body",
 							"Largest request body that is sent.",
 							NULL,

@@ -24,6 +24,7 @@
 
 #include "store.h"
 #include "store_private.h"
+#include "vault.h"
 
 bool
 dmshook_store_claimed(void)
@@ -128,14 +129,15 @@ text_array(MemoryContext context, Datum value, int *n)
 	return result;
 }
 
-/* A JSON object out of the text of a secret. */
+/* A JSON object out of the text of a secret, which is wiped. */
 static Jsonb *
-secret_jsonb(MemoryContext context, const char *value)
+secret_jsonb(MemoryContext context, char *value)
 {
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Jsonb	   *result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
 
 	MemoryContextSwitchTo(old);
+	explicit_bzero(value, strlen(value));
 	return result;
 }
 
@@ -161,12 +163,26 @@ webhook_of_row(List *webhooks, int *at, int webhook)
 
 /*
  * A row of Q_SECRETS, as it is used: the one place of the dispatcher where what
- * is at rest is opened (in SQL: dmshook._secrets).
+ * is at rest is opened (in SQL: dmshook._secrets). NULL: it cannot be, and the webhook is told why.
  */
 static char *
-secret_value(MemoryContext context, uint64 row)
+secret_value(MemoryContext context, uint64 row, DmshookWebhookRow *webhook, const char *kind)
 {
-	return dmshook_store_column_text(context, row, 3);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	char	   *stored = dmshook_store_column_text(context, row, 3);
+	char	   *key_id = dmshook_store_column_text(context, row, 4);
+	char	   *problem;
+	const char *hint;
+	char	   *result = dmshook_vault_open(webhook->id, kind, stored, key_id, &problem, &hint);
+
+	MemoryContextSwitchTo(old);
+	explicit_bzero(stored, strlen(stored));
+	if (result == NULL && webhook->secret_problem == NULL)
+	{
+		webhook->secret_problem = problem;
+		webhook->secret_hint = hint;
+	}
+	return result;
 }
 
 static void
@@ -184,7 +200,9 @@ load_secrets(List *webhooks, MemoryContext context, Datum only)
 		if (row == NULL)
 			continue;
 		kind = TextDatumGetCString(dmshook_store_column(i, 2, NULL));
-		value = secret_value(context, i);
+		value = secret_value(context, i, row, kind);
+		if (value == NULL)
+			continue;
 		if (strcmp(kind, "auth") == 0 && row->auth == NULL)
 			row->auth = secret_jsonb(context, value);
 		else if (strcmp(kind, "headers") == 0 && row->headers == NULL)

@@ -49,6 +49,8 @@ typedef struct DmshookWebhookRow
 	Jsonb	   *headers;		/* NULL: none */
 	int			nsecrets;
 	char	  **secrets;		/* signing secrets, the newest first */
+	char	   *secret_problem; /* a secret cannot be decrypted: why; NULL: all can */
+	const char *secret_hint;
 	int			nsubscriptions;
 	DmshookSubscription *subscriptions; /* ascending: the last with from_id <= id counts */
 	int64		low;			/* its position row; -1: none */

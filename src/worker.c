@@ -14,6 +14,9 @@
 #include "postgres.h"
 
 #include <signal.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
@@ -68,6 +71,11 @@ dmshook_worker_main(Datum arg)
 	MemoryContext context = CurrentMemoryContext;
 
 	memcpy(&launch, MyBgworkerEntry->bgw_extra, sizeof(launch));
+
+#ifdef PR_SET_DUMPABLE
+	/* secrets will be in memory: no core file, and no debugger but root's */
+	(void) prctl(PR_SET_DUMPABLE, 0);
+#endif
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, worker_sigterm);

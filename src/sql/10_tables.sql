@@ -137,6 +137,7 @@ CREATE TABLE dmshook.webhook_secret (
 	expires_at timestamptz
 );
 CREATE INDEX webhook_secret_webhook ON dmshook.webhook_secret (webhook);
+COMMENT ON COLUMN dmshook.webhook_secret.key_id IS 'the key of dmshook.secret_key_file that decrypts value; NULL: value is the secret itself';
 COMMENT ON TABLE dmshook.webhook_secret IS 'signing keys, credentials and header values; no view shows them';
 
 CREATE TABLE dmshook.command (

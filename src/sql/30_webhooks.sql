@@ -296,7 +296,7 @@ DECLARE
 	headers jsonb;
 BEGIN
 	SELECT * INTO STRICT w FROM dmshook.webhook WHERE id = webhook_id;
-	auth := dmshook._secret(webhook_id, 'auth')::jsonb;
+	auth := dmshook._secret(webhook_id, 'auth', unreadable => '{"header": "(unreadable)"}')::jsonb;
 	headers := coalesce((SELECT jsonb_object_agg(lower(n), '***') FROM unnest(w.header_names) AS n), '{}')
 		|| CASE w.auth_kind
 			WHEN 'basic' THEN '{"authorization": "Basic ***"}'
@@ -449,9 +449,11 @@ DECLARE
 	new_hdrs jsonb;
 	what     text[] := '{}';
 	said     text := '';
+	unreadable CONSTANT jsonb := '{"": ""}';
 BEGIN
-	old_auth := coalesce(dmshook._secret(w.id, 'auth'), '{"kind": "none"}');
-	old_hdrs := coalesce(dmshook._secret(w.id, 'headers'), '{}');
+	-- what cannot be decrypted (its key is lost) is none that anybody may give, so that anything replaces it
+	old_auth := coalesce(dmshook._secret(w.id, 'auth', unreadable => '{"kind": "none", "unreadable": true}'), '{"kind": "none"}');
+	old_hdrs := coalesce(dmshook._secret(w.id, 'headers', unreadable => unreadable::text), '{}');
 	new_auth := old_auth;
 	new_hdrs := old_hdrs;
 
@@ -495,7 +497,7 @@ BEGIN
 	IF headers IS NOT NULL THEN
 		new_hdrs := headers;
 	END IF;
-	PERFORM dmshook._check_headers(new_hdrs, new_auth);
+	PERFORM dmshook._check_headers(CASE WHEN new_hdrs <> unreadable THEN new_hdrs END, new_auth);
 	IF new_hdrs <> old_hdrs THEN
 		n.header_names := ARRAY(SELECT k FROM jsonb_object_keys(new_hdrs) k);
 		what := what || ('headers ' || coalesce(nullif(array_to_string(n.header_names, ', '), ''), 'removed'));

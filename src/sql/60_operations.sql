@@ -340,6 +340,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM dmshook._check_identity();
 	RETURN QUERY SELECT 'warning'::text, concat_ws(' ', v.relation::text, v.event_type), v.hint, 'SELECT * FROM dmshook.watched shows the rules; call dmshook.watch_...() again to replace them.'::text
 		FROM dmshook.watched v WHERE v.hint IS NOT NULL;
+	RETURN QUERY SELECT * FROM dmshook._check_vault();
 	RETURN QUERY SELECT * FROM dmshook._check_webhooks();
 	RETURN QUERY SELECT * FROM dmshook._check_alerts();
 END
