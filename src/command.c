@@ -180,7 +180,7 @@ run_cancel_all(DmshookWebhook *webhook, const DmshookCommand *command, Effect *e
 }
 
 void *
-dmshook_commands_expire(DmshookWebhook *webhook, int64 upto)
+dmshook_commands_expire(DmshookWebhook *webhook, int64 upto, List **rows)
 {
 	Effect	   *effect = palloc0(sizeof(Effect));
 
@@ -188,23 +188,22 @@ dmshook_commands_expire(DmshookWebhook *webhook, int64 upto)
 	effect->cancel_all = effect->keep_replays = true;
 	effect->upto = upto;
 	dmshook_store_skip(webhook->id, upto, "expired");
-	effect->removed = cancel_rows(webhook, webhook->id, upto, false, 'e');
+	*rows = effect->removed = cancel_rows(webhook, webhook->id, upto, false, 'e');
 	return effect;
 }
 
 void *
-dmshook_commands_expire_queue(DmshookWebhook *webhook, TimestampTz than, int rows, int *n)
+dmshook_commands_expire_queue(DmshookWebhook *webhook, TimestampTz than, int limit, List **rows)
 {
 	Effect	   *effect = palloc0(sizeof(Effect));
 	int			npicked;
 	int64	   *picked = picked_rows(webhook, &npicked);
 
 	effect->webhook = webhook;
-	effect->removed = dmshook_store_queue_expire(webhook->id, than, picked, npicked, rows);
+	*rows = effect->removed = dmshook_store_queue_expire(webhook->id, than, picked, npicked, limit);
 	log_ended(webhook, webhook->id, effect->removed, 'e');
 	if (effect->removed != NIL && webhook->ordered)
 		dmshook_store_queue_promote_all(webhook->id, GetCurrentTimestamp(), false);
-	*n = list_length(effect->removed);
 	return effect;
 }
 
@@ -391,7 +390,7 @@ dmshook_commands_run(DmshookConsumers *set pg_attribute_unused(), List *commands
 					 errmsg("command " INT64_FORMAT " (%s) could not be carried out: %s",
 							command->id, command->kind, error->message),
 					 errhint("It was set aside; call the function again once the cause is gone.")));
-			dmshook_store_alert(command->webhook, "command_failed", "{}");
+			dmshook_store_notice(command->webhook, "command_failed", "{}");
 			dmshook_store_command_done(command->id);
 		}
 		effects = list_concat(effects, mine);

@@ -42,11 +42,11 @@ struct DmshookWebhook;
 
 /*
  * In the current transaction: what waits for a webhook up to an id ends as
- * expired. Returns an element for dmshook_commands_committed().
+ * expired; *rows: DmshookQueueRow, those that had been tried. Returns an element for dmshook_commands_committed().
  */
-extern void *dmshook_commands_expire(struct DmshookWebhook *webhook, int64 upto);
+extern void *dmshook_commands_expire(struct DmshookWebhook *webhook, int64 upto, List **rows);
 
-/* The same for what is in its queue, of events older than a time; *n: how many of the first `rows`. */
-extern void *dmshook_commands_expire_queue(struct DmshookWebhook *webhook, TimestampTz than, int rows, int *n);
+/* The same for what is in its queue, of events older than a time, at most limit. */
+extern void *dmshook_commands_expire_queue(struct DmshookWebhook *webhook, TimestampTz than, int limit, List **rows);
 
 #endif							/* DMSHOOK_COMMAND_H */

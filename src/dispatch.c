@@ -389,7 +389,9 @@ keep_house(void)
 {
 	ErrorData  *error = aside(run_housekeeping);
 
-	dmshook_housekeeping_end(error == NULL);
+	/* what expired lets places move on, though nothing else may happen for long */
+	if (dmshook_housekeeping_end(error == NULL))
+		loop.persisted_low = -1;
 	if (error)
 	{
 		ereport(WARNING,

@@ -253,7 +253,7 @@ dmshook_feed_round(DmshookReader *reader, DmshookConsumers *set)
 		char		detail[64];
 
 		snprintf(detail, sizeof(detail), "{\"id\": " INT64_FORMAT "}", explicit);
-		dmshook_store_alert(0, "sequence_behind", detail);
+		dmshook_store_notice(0, "sequence_behind", detail);
 	}
 	return more;
 }

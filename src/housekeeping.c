@@ -17,6 +17,7 @@
 
 #include "command.h"
 #include "housekeeping.h"
+#include "notice.h"
 #include "roster.h"
 #include "settings.h"
 #include "store.h"
@@ -30,6 +31,14 @@
 static TimestampTz next_look = DT_NOBEGIN;
 static int64 cursor = 0;		/* events up to here have been looked at in this pass */
 static List *effects = NIL;
+static List *expired = NIL;		/* Expired, in the current transaction */
+
+/* To be told, once that has committed. */
+typedef struct Expired
+{
+	DmshookWebhook *webhook;
+	int64		n;
+} Expired;
 
 /* Seconds ago. */
 static TimestampTz
@@ -50,21 +59,29 @@ dmshook_housekeeping_reload(void)
 	next_look = DT_NOBEGIN;
 }
 
+static void
+remember(DmshookWebhook *webhook, int64 after, int64 upto, List *rows)
+{
+	Expired    *one = palloc(sizeof(Expired));
+
+	one->webhook = webhook;
+	one->n = dmshook_store_count_expired(webhook->id, after, upto, rows);
+	if (one->n > 0)
+		expired = lappend(expired, one);
+}
+
 /* What has waited for longer than max_wait ends. True: there may be more. */
 static bool
 expire(DmshookWebhook *webhook, TimestampTz now)
 {
 	int64		low = dmshook_consumer_low(webhook->consumer);
 	int64		upto = dmshook_store_last_older(low, ago(now, dmshook_max_wait), EXPIRE_ROWS);
-	char		detail[128];
+	List	   *rows;
 
 	if (upto <= low)
 		return false;
-	effects = lappend(effects, dmshook_commands_expire(webhook, upto));
-	if (dmshook_consumer_live(webhook->consumer) && dmshook_consumer_waiting(webhook->consumer, upto) == 0)
-		return true;
-	snprintf(detail, sizeof(detail), "{\"upto\": " INT64_FORMAT "}", upto);
-	dmshook_store_alert(webhook->id, "expired", detail);
+	effects = lappend(effects, dmshook_commands_expire(webhook, upto, &rows));
+	remember(webhook, low, upto, rows);
 	return true;
 }
 
@@ -75,15 +92,15 @@ expire(DmshookWebhook *webhook, TimestampTz now)
 static bool
 expire_queue(DmshookWebhook *webhook, TimestampTz now)
 {
-	int			n;
-	char		detail[64];
+	List	   *rows;
 
-	effects = lappend(effects, dmshook_commands_expire_queue(webhook, ago(now, dmshook_max_wait), EXPIRE_ROWS, &n));
-	if (n == 0)
+	void	   *effect = dmshook_commands_expire_queue(webhook, ago(now, dmshook_max_wait), EXPIRE_ROWS, &rows);
+
+	if (rows == NIL)
 		return false;
-	snprintf(detail, sizeof(detail), "{\"count\": %d}", n);
-	dmshook_store_alert(webhook->id, "expired", detail);
-	return n == EXPIRE_ROWS;
+	effects = lappend(effects, effect);
+	remember(webhook, 0, 0, rows);
+	return list_length(rows) == EXPIRE_ROWS;
 }
 
 void
@@ -95,7 +112,7 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	bool		more = false;
 	int			seen;
 
-	effects = NIL;
+	effects = expired = NIL;
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
 		if (webhook->dropped)
@@ -128,12 +145,20 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	}
 }
 
-void
+bool
 dmshook_housekeeping_end(bool committed)
 {
+	bool		moved = committed && effects != NIL;
+	ListCell   *cell;
+
 	if (committed)
+	{
 		dmshook_commands_committed(effects);
+		foreach(cell, expired)
+			dmshook_notice_expired(((Expired *) lfirst(cell))->webhook, ((Expired *) lfirst(cell))->n);
+	}
 	else
 		next_look = GetCurrentTimestamp() + 60 * USECS_PER_SEC;
-	effects = NIL;
+	effects = expired = NIL;
+	return moved;
 }

@@ -18,9 +18,10 @@ extern void dmshook_housekeeping_reload(void);
 
 /*
  * In a transaction: one small batch. What of it memory has to hear of is told by
- * dmshook_housekeeping_end(), when the transaction has committed, or not.
+ * dmshook_housekeeping_end(), when the transaction has committed, or not. True: webhooks' places have moved,
+ * and are to be stored.
  */
 extern void dmshook_housekeeping_run(DmshookConsumers *set);
-extern void dmshook_housekeeping_end(bool committed);
+extern bool dmshook_housekeeping_end(bool committed);
 
 #endif							/* DMSHOOK_HOUSEKEEPING_H */

@@ -1,12 +1,12 @@
 /*
  * notice.c - failure notifications: a webhook that fails, recovers, is disabled,
- * a delivery that was given up.
+ * a delivery that was given up, deliveries that waited too long.
  *
  * Runs in the dispatcher. What is to be told is noted when a request ends, and written
  * in the next transaction of positions: a row of dmshook.alert, NOTIFY dmshook, and
  * an event to webhooks that subscribe to such (dmshook._notice does these). Deliveries that were given up
  * are told at once for the first, then gathered for a minute: a dead receiver with ten thousand of
- * them is one notice a minute. A notice never causes a notice about itself (policy.c).
+ * them is one notice a minute. What expires is gathered for an hour. A notice never causes a notice about itself (policy.c).
  */
 #include "postgres.h"
 
@@ -21,6 +21,7 @@
 #include "store.h"
 
 #define DIGEST_MS		60000	/* deliveries given up: at most one notice in so long */
+#define EXPIRED_MS		3600000 /* and expired: of a webhook that was forgotten, some each second, perhaps */
 #define MAX_PENDING		1000	/* while writing fails: no more than so many */
 
 typedef struct Notice
@@ -34,6 +35,8 @@ typedef struct Notice
 static dlist_head pending = DLIST_STATIC_INIT(pending);
 static int	npending = 0;
 static bool something = false;	/* a webhook is to be disabled, or has notices gathered */
+static bool changed = false;	/* next_due is to be found out again */
+static TimestampTz next_due = DT_NOEND; /* of these */
 static TimestampTz retry_disable_at = 0;
 
 static void
@@ -66,7 +69,7 @@ dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const D
 	char		text[DMSHOOK_TIMESTAMP_SIZE];
 
 	if (verdict->disable != DMSHOOK_DISABLE_NOT)
-		something = true;
+		something = changed = true;
 	if (verdict->notices == 0)
 		return;
 	if (verdict->notices & DMSHOOK_NOTICE_EXHAUSTED)
@@ -74,7 +77,7 @@ dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const D
 		dmshook_digest_add(&webhook->exhausted, 1);
 		webhook->exhausted_event = a->event;
 		webhook->exhausted_nonce = a->nonce;
-		something = true;
+		something = changed = true;
 	}
 
 	initStringInfo(&detail);
@@ -105,29 +108,40 @@ dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const D
 	pfree(detail.data);
 }
 
+void
+dmshook_notice_expired(DmshookWebhook *webhook, int64 n)
+{
+	dmshook_digest_add(&webhook->expired, n);
+	something = changed = true;
+}
+
 TimestampTz
 dmshook_notices_due(void)
 {
 	DmshookWebhook *webhook = NULL;
-	TimestampTz result = DT_NOEND;
 	TimestampTz now;
 
 	if (npending > 0)
 		return DT_NOBEGIN;
-	if (!something)
-		return DT_NOEND;
+	if (!changed)
+		return next_due;
+	next_due = DT_NOEND;
+	changed = false;
 	now = GetCurrentTimestamp();
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
-		int64_t		due = dmshook_digest_due(&webhook->exhausted, DIGEST_MS, now);
+		int64_t		due = Min(dmshook_digest_due(&webhook->exhausted, DIGEST_MS, now),
+							  dmshook_digest_due(&webhook->expired, EXPIRED_MS, now));
 
+		if (webhook->dropped)
+			continue;
 		if (webhook->to_disable)
-			result = Min(result, retry_disable_at);
+			next_due = Min(next_due, retry_disable_at);
 		if (due != DMSHOOK_NEVER)
-			result = Min(result, due);
+			next_due = Min(next_due, due);
 	}
-	something = result != DT_NOEND;
-	return result;
+	something = next_due != DT_NOEND;
+	return next_due;
 }
 
 /* Deliveries given up since the last notice of that. */
@@ -149,6 +163,23 @@ write_exhausted(DmshookWebhook *webhook, TimestampTz now)
 	appendStringInfoChar(&detail, '}');
 	dmshook_store_notice(webhook->id, dmshook_notice_name(DMSHOOK_NOTICE_EXHAUSTED), detail.data);
 	webhook->exhausted_written = webhook->exhausted.waiting;
+}
+
+static void
+write_expired(DmshookWebhook *webhook, TimestampTz now)
+{
+	StringInfoData detail;
+
+	webhook->expired_written = 0;
+	if (dmshook_digest_due(&webhook->expired, EXPIRED_MS, now) > now)
+		return;
+	initStringInfo(&detail);
+	appendStringInfo(&detail, "{\"count\": " INT64_FORMAT, webhook->expired.waiting);
+	append_member(&detail, "error", "they waited for longer than dmshook.max_wait, and are not sent any more");
+	append_member(&detail, "hint", "dmshook.check() says why nothing was sent; dmshook.replay() sends what is still in the log.");
+	appendStringInfoChar(&detail, '}');
+	dmshook_store_notice(webhook->id, "expired", detail.data);
+	webhook->expired_written = webhook->expired.waiting;
 }
 
 /* Its receiver wants no more: disabled, with the reason and a notice. */
@@ -194,6 +225,7 @@ write_all(void)
 		if (webhook->dropped)
 			continue;
 		write_exhausted(webhook, now);
+		write_expired(webhook, now);
 		write_disabled(webhook, now);
 	}
 }
@@ -251,11 +283,14 @@ dmshook_notices_end(bool committed)
 	npending = 0;
 	if (!something)
 		return;
+	changed = true;
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
 		if (webhook->exhausted_written > 0)
 			dmshook_digest_told(&webhook->exhausted, webhook->exhausted_written, now);
-		webhook->exhausted_written = 0;
+		if (webhook->expired_written > 0)
+			dmshook_digest_told(&webhook->expired, webhook->expired_written, now);
+		webhook->exhausted_written = webhook->expired_written = 0;
 		if (webhook->disabled_written)
 			webhook->to_disable = webhook->disabled_written = false;
 	}

@@ -13,6 +13,9 @@
 /* A request ended, and this follows: remember what is to be told. */
 extern void dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const DmshookVerdict *verdict);
 
+/* So many of its deliveries have expired (committed). */
+extern void dmshook_notice_expired(DmshookWebhook *webhook, int64 n);
+
 /* When there is something to be written; DT_NOEND: nothing. */
 extern TimestampTz dmshook_notices_due(void);
 

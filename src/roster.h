@@ -68,6 +68,8 @@ typedef struct DmshookWebhook
 	int64		exhausted_event;	/* the last of them */
 	int64		exhausted_nonce;
 	int64		exhausted_written;	/* told in the current transaction; so the next */
+	DmshookDigest expired;		/* notices of deliveries that waited too long */
+	int64		expired_written;
 	bool		disabled_written;
 	int64		transform_us;	/* how long its transform takes, on average */
 	bool		transform_slow; /* it is served by the second helper */

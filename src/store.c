@@ -113,7 +113,7 @@ dmshook_store_advance_sequence(int64 high)
 	dmshook_store_run(Q_SETVAL, &value, NULL, false);
 	SPI_finish();
 	snprintf(detail, sizeof(detail), "{\"id\": " INT64_FORMAT "}", high);
-	dmshook_store_alert(0, "sequence_behind", detail);
+	dmshook_store_notice(0, "sequence_behind", detail);
 }
 
 static char **
@@ -533,16 +533,21 @@ dmshook_store_count(int webhook, TimestampTz at, int64 ok, int64 failed)
 	SPI_finish();
 }
 
-void
-dmshook_store_alert(int webhook, const char *kind, const char *detail)
+int64
+dmshook_store_count_expired(int webhook, int64 after, int64 upto, List *rows)
 {
-	Datum		values[3] = {Int32GetDatum(webhook), CStringGetTextDatum(kind), CStringGetTextDatum(detail)};
-	char		nulls[3] = {webhook == 0 ? 'n' : ' ', ' ', ' '};
+	Datum	   *elems = palloc(sizeof(Datum) * Max(list_length(rows), 1));
+	Datum		values[4] = {Int32GetDatum(webhook), Int64GetDatum(after), Int64GetDatum(upto)};
+	int64		result;
 
-	alerts_written++;
+	for (int i = 0; i < list_length(rows); i++)
+		elems[i] = Int64GetDatum(((DmshookQueueRow *) list_nth(rows, i))->event);
+	values[3] = dmshook_store_array(elems, NULL, list_length(rows), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 	SPI_connect();
-	dmshook_store_run(Q_ALERT, values, nulls, false);
+	dmshook_store_run(Q_COUNT_EXPIRED, values, NULL, false);
+	result = dmshook_store_column_int8(0, 1, 0);
 	SPI_finish();
+	return result;
 }
 
 int64

@@ -272,18 +272,21 @@ extern void dmshook_store_state(DmshookState *state);
 extern void dmshook_store_count(int webhook, TimestampTz at, int64 ok, int64 failed);
 
 /*
+ * What expired: deliveries of a webhook from after one id up to another that are neither queued nor ended
+ * (its filters are not asked), and those of these queue rows; notices about webhooks are not counted.
+ */
+extern int64 dmshook_store_count_expired(int webhook, int64 after, int64 upto, List *rows);
+
+/*
  * Disable a webhook; false: its row is locked by somebody's open transaction,
  * try again later.
  */
 extern bool dmshook_store_disable(int webhook, const char *reason);
 
-/* A failure notice to everybody who wants it: alert, NOTIFY, event. detail is a JSON object. */
+/* A failure notice to everybody who wants it: alert, NOTIFY, event. webhook 0: of none; detail is a JSON object. */
 extern void dmshook_store_notice(int webhook, const char *kind, const char *detail);
 
-/* The row only. */
-extern void dmshook_store_alert(int webhook, const char *kind, const char *detail);
-
-/* Grows with each of both: somebody may want to look at the alerts. */
+/* Grows with each: somebody may want to look at the alerts. */
 extern uint64 dmshook_store_alerts_written(void);
 
 /* An alert that nobody was mailed. */

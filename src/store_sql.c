@@ -297,8 +297,8 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_NOTICE] = {
 		"SELECT dmshook._notice($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}
 	},
-	[Q_ALERT] = {
-		"INSERT INTO dmshook.alert (webhook, kind, detail) VALUES ($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}
+	[Q_COUNT_EXPIRED] = {
+		"SELECT dmshook._count_expired($1, $2, $3, $4)", {INT4OID, INT8OID, INT8OID, INT8ARRAYOID}
 	},
 	[Q_ALERTS_UNSENT] = {
 		"SELECT a.id, a.at, a.webhook, w.name, a.kind, a.detail FROM dmshook.alert AS a"

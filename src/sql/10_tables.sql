@@ -48,7 +48,8 @@ INSERT INTO dmshook.event_type VALUES
 	('webhook.failing',        'webhook',  'A webhook started to fail', true),
 	('webhook.recovered',      'webhook',  'A failing webhook works again', true),
 	('webhook.disabled',       'webhook',  'A webhook was disabled', true),
-	('webhook.delivery_exhausted', 'webhook', 'A delivery was given up', true);
+	('webhook.delivery_exhausted', 'webhook', 'A delivery was given up', true),
+	('webhook.expired',        'webhook',  'Deliveries waited for longer than dmshook.max_wait', true);
 
 /*
  * One thing that happened. Append-only; written by dmshook.capture() and

@@ -13,7 +13,7 @@ DECLARE
 	webhook_name text := (SELECT w.name FROM dmshook.webhook w WHERE w.id = webhook_id);
 	alert_id     bigint;
 BEGIN
-	INSERT INTO dmshook.alert AS a (webhook, kind, detail) VALUES (webhook_id, _notice.kind, _notice.detail) RETURNING a.id INTO alert_id;
+	INSERT INTO dmshook.alert AS a (webhook, kind, detail) VALUES (nullif(webhook_id, 0), _notice.kind, _notice.detail) RETURNING a.id INTO alert_id;
 	PERFORM pg_notify('dmshook', left(jsonb_build_object('alert', alert_id, 'webhook', webhook_name, 'kind', kind, 'detail', detail)::text, 7900));
 	IF EXISTS (SELECT FROM dmshook.event_type t WHERE t.name = 'webhook.' || kind) THEN
 		PERFORM dmshook.emit('webhook.' || kind, 'webhook', jsonb_build_object('name', webhook_name), detail || jsonb_build_object('alert', alert_id));
@@ -22,11 +22,31 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._notice IS 'write a failure notification: alert, NOTIFY, operational event';
 
+/*
+ * The dispatcher's, before it says that deliveries expired: how many? Those after one id up to another that
+ * have neither ended nor been tried (were they filtered out? Filters are not asked, they may be slow), and those of
+ * events that it names. Notices about webhooks are not counted, for a notice never causes one.
+ */
+CREATE FUNCTION dmshook._count_expired(webhook_id int, after bigint, upto bigint, tried bigint[]) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT (SELECT count(*)
+			FROM dmshook.event e
+			CROSS JOIN LATERAL (
+				SELECT s.events, s.tenant, s.enabled FROM dmshook.subscription s
+				WHERE s.webhook = webhook_id AND s.from_id <= e.id ORDER BY s.from_id DESC, s.id DESC LIMIT 1) AS v
+			WHERE e.id > after AND e.id <= upto AND e.type NOT LIKE 'webhook.%' AND v.enabled AND dmshook._matches(v.events, e.type)
+				AND (v.tenant IS NULL OR v.tenant = e.tenant OR v.tenant = e.old_tenant)
+				AND NOT EXISTS (SELECT FROM dmshook.queue q WHERE q.event = e.id AND q.webhook = webhook_id)
+				AND NOT EXISTS (SELECT FROM dmshook.attempt a WHERE a.event = e.id AND a.webhook = webhook_id AND a.final IS NOT NULL))
+		+ (SELECT count(*) FROM dmshook.event e WHERE e.id = ANY (tried) AND e.type NOT LIKE 'webhook.%')
+$$;
+COMMENT ON FUNCTION dmshook._count_expired IS 'how many deliveries expired, for the notice that says so';
+
 CREATE VIEW dmshook.alerts AS
 	SELECT a.id, a.at, w.name AS webhook, a.kind, a.detail, a.sent_to, a.acknowledged_at IS NOT NULL AS acknowledged,
 		a.acknowledged_at, a.acknowledged_by
 	FROM dmshook.alert a LEFT JOIN dmshook.webhook w ON w.id = a.webhook;
-COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook, by e-mail (dmshook.smtp_url), and as events webhook.failing, .recovered, .disabled, .delivery_exhausted to webhooks that subscribe to them';
+COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook, by e-mail (dmshook.smtp_url), and as events webhook.failing, .recovered, .disabled, .delivery_exhausted, .expired to webhooks that subscribe to them';
 COMMENT ON COLUMN dmshook.alerts.kind IS 'failing, recovered, circuit_open, circuit_closed, disabled, delivery_exhausted, expired, sequence_behind, command_failed';
 COMMENT ON COLUMN dmshook.alerts.sent_to IS 'the addresses that a mail server accepted it for; NULL: it was not mailed';
 

@@ -3,6 +3,7 @@ use strict;
 use warnings;
 
 use DmshookTest;
+use JSON::PP;
 use Test::More;
 
 my $server = DmshookTest->new('retention', conf => "autovacuum = off\ndmshook.retention = 2s\ndmshook.dead_letter_retention = 1h\ndmshook.max_wait = 1h\n");
@@ -36,6 +37,10 @@ webhook('sold', '/ok/sold', 'vehicle.sold');
 webhook('dead', '/status/400/dead', 'deal.created', '{"max_attempts": 1, "breaker": null}');
 webhook('retrying', '/status/500/retrying', 'job.created', '{"backoff": {"initial": "1h"}}');
 webhook('paused', '/ok/paused', 'job.invoiced');
+webhook('ops', '/ok/ops', 'webhook.*');
+webhook('deaf', '/ok/deaf', 'webhook.*');
+my $listener = $server->session;
+$listener->query_safe('LISTEN dmshook');
 
 happen('vehicle.sold', 300);
 happen('deal.created', 5);
@@ -73,12 +78,21 @@ my ($message) = split /\n/, happen('job.invoiced', 3);
 setting('dmshook.max_wait' => '2s');
 $server->wait_sql(q{SELECT count(*) = 3 FROM dmshook.deliveries WHERE webhook = 'paused' AND state = 'expired'});
 pass('what waited longer than max_wait is expired');
-cmp_ok($server->sql(q{SELECT count(*) FROM dmshook.alerts WHERE webhook = 'paused' AND kind = 'expired'}), '>=', 1, 'with an alert');
+$server->wait_sql(q{SELECT count(*) = 1 FROM dmshook.alerts WHERE webhook = 'paused' AND kind = 'expired'});
+is($server->sql(q{SELECT detail->>'count' FROM dmshook.alerts WHERE webhook = 'paused' AND kind = 'expired'}), 3, 'with an alert, which says how many');
+my $heard = '';
+poll_until(sub { $heard .= $listener->query('SELECT 1'); $heard =~ /"kind": "expired"/ }, sub { "NOTIFY, got: $heard" });
+pass('NOTIFY dmshook');
+my ($told) = $receiver->wait_for(1, sub { $_[0]{path} eq '/ok/ops' && $_[0]{body} =~ /"name": ?"paused"/ });
+my $body = JSON::PP->new->decode($told->{body});
+is($body->{type}, 'webhook.expired', 'an event to webhooks that subscribe to such');
+is($body->{data}{record}{count}, 3, 'it says how many, too');
 is($server->sql("SELECT detail FROM dmshook.explain('paused', '$message') WHERE step = 'expired'"), 'it waited longer than dmshook.max_wait allows', 'explain() says so');
 like($server->sql(q{SELECT problem FROM dmshook.check() WHERE subject = 'alerts'}), qr/expired/, 'check() says so');
 $server->wait_sql(q{SELECT count(*) = 7 FROM dmshook.deliveries WHERE webhook = 'retrying' AND state = 'expired'});
 pass('what was tried, and is to be tried again much later, expires too');
 $server->wait_sql(q{SELECT count(*) >= 1 FROM dmshook.alerts WHERE webhook = 'retrying' AND kind = 'expired'});
+is($server->sql(q{SELECT string_agg(detail->>'count', ' ') FROM dmshook.alerts WHERE webhook = 'retrying' AND kind = 'expired'}), 7, 'one alert of that');
 is($server->sql('SELECT count(*) FROM dmshook.queue'), 0, 'the queue is empty');
 
 # a disabled webhook's retries expire as well
@@ -90,11 +104,23 @@ $server->sql(q{SELECT dmshook.disable_webhook('disabled')});
 setting('dmshook.max_wait' => '2s');
 $server->wait_sql(q{SELECT count(*) = 0 FROM dmshook.queue});
 is($server->sql(q{SELECT count(*) FROM dmshook.deliveries WHERE webhook = 'disabled' AND state = 'expired'}), 8, 'so do those of a disabled webhook');
+is($server->sql(q{SELECT count(*) FROM dmshook.alerts WHERE webhook = 'disabled' AND kind = 'expired'}), 1, 'which is gathered for an hour, for the next alert of that');
+
+# notices that expire cause none
+$server->sql(q{SELECT dmshook.pause_webhook('deaf')});
+$server->wait_sql('SELECT count(*) = 0 FROM dmshook.command WHERE done_at IS NULL');
+webhook('gone', '/status/410/gone', 'vehicle.added');
+happen('vehicle.added', 1);
+$server->wait_sql(q{SELECT count(*) >= 1 FROM dmshook.deliveries WHERE webhook = 'deaf' AND state = 'expired' AND event_type = 'webhook.disabled'});
+my $before = $server->sql(q{SELECT last_success_at FROM dmshook.health WHERE webhook = 'sold'});
+happen('vehicle.sold', 1);
+$server->wait_sql(qq{SELECT last_success_at > '$before' FROM dmshook.health WHERE webhook = 'sold'});	# stored where notices are
+is($server->sql(q{SELECT count(*) FROM dmshook.alerts WHERE webhook = 'deaf'}), 0, 'a notice that expires causes no notice');
 
 # resumed, it gets nothing of what expired, but what comes
 $server->sql(q{SELECT dmshook.resume_webhook('paused')});
 happen('job.invoiced', 1);
-$receiver->wait_for(21, sub { $_[0]{path} eq '/ok/paused' });
+$receiver->wait_for(21, sub { $_[0]{path} eq "/ok/paused" });
 is(scalar $receiver->requests(sub { $_[0]{path} eq '/ok/paused' }), 21, 'what expired is not sent later');
 
 
