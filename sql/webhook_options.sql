@@ -102,7 +102,7 @@ DO $$
 DECLARE
 	o text;
 BEGIN
-	FOREACH o IN ARRAY '{signature,signature_header,allowed_addresses,retention}'::text[] LOOP
+	FOREACH o IN ARRAY '{signature,signature_header,retention}'::text[] LOOP
 		BEGIN
 			PERFORM dmshook._check_options(jsonb_build_object(o, null));
 			RAISE NOTICE '% was accepted', o;

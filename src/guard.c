@@ -1,5 +1,5 @@
 /*
- * guard.c - which addresses may be reached.
+ * guard.c - which addresses and ports may be reached.
  *
  * Asked by transport.c about the very address that a socket is about to be connected to,
  * after DNS: spellings of a host name (decimal, octal, a trailing dot) and answers
@@ -114,6 +114,8 @@ static const char *block_name(const GuardBlock *blocks, size_t n, const uint8_t 
 static bool network_parse(const char *text, size_t len, GuardNetwork *network);
 static bool network_has(const GuardNetwork *network, const GuardAddress *address);
 static const char *entry_next(const char **rest, size_t *len);
+static void entry_copy(const char *entry, size_t len, char *to, size_t size);
+static bool port_parse(const char *text, size_t len, int *from, int *to);
 
 bool
 dmshook_guard_public(const struct sockaddr *address, const char **why)
@@ -175,13 +177,45 @@ dmshook_guard_check_networks(const char *networks, char *bad, size_t size)
 
 		if (network_parse(entry, len, &network))
 			continue;
-		if (bad != NULL && size > 0)
-		{
-			if (len >= size)
-				len = size - 1;
-			memcpy(bad, entry, len);
-			bad[len] = '\0';
-		}
+		entry_copy(entry, len, bad, size);
+		return false;
+	}
+	return true;
+}
+
+bool
+dmshook_guard_port(int port, const char *ports)
+{
+	const char *entry;
+	size_t		len;
+
+	while (ports != NULL && (entry = entry_next(&ports, &len)) != NULL)
+	{
+		int			from;
+		int			to;
+
+		if (port_parse(entry, len, &from, &to) && port >= from && port <= to)
+			return true;
+	}
+	return false;
+}
+
+bool
+dmshook_guard_check_ports(const char *ports, char *bad, size_t size)
+{
+	const char *entry;
+	size_t		len;
+
+	if (ports == NULL)
+		return false;
+	while ((entry = entry_next(&ports, &len)) != NULL)
+	{
+		int			from;
+		int			to;
+
+		if (port_parse(entry, len, &from, &to))
+			continue;
+		entry_copy(entry, len, bad, size);
 		return false;
 	}
 	return true;
@@ -341,4 +375,42 @@ entry_next(const char **rest, size_t *len)
 		end--;
 	*len = end > entry ? (size_t) (end - entry) : 0;
 	return entry;
+}
+
+static void
+entry_copy(const char *entry, size_t len, char *to, size_t size)
+{
+	if (to == NULL || size == 0)
+		return;
+	if (len >= size)
+		len = size - 1;
+	memcpy(to, entry, len);
+	to[len] = '\0';
+}
+
+/* "443", "1024-2000", or "1024-": that and all above. */
+static bool
+port_parse(const char *text, size_t len, int *from, int *to)
+{
+	int			bound[2] = {0, 65535};
+	size_t		digits = 0;
+	int			n = 0;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		if (text[i] == '-' && n == 0)
+		{
+			n = 1;
+			digits = 0;
+		}
+		else if (text[i] >= '0' && text[i] <= '9' && ++digits <= 5)
+			bound[n] = (digits == 1 ? 0 : bound[n] * 10) + (text[i] - '0');
+		else
+			return false;
+	}
+	if (n == 0)
+		bound[1] = bound[0];
+	*from = bound[0];
+	*to = bound[1];
+	return len > 0 && *from >= 1 && *to >= *from && *to <= 65535;
 }

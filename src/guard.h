@@ -26,4 +26,10 @@ extern bool dmshook_guard_check_networks(const char *networks, char *bad, size_t
 /* Public, or inside networks. The one question that transport.c asks. */
 extern bool dmshook_guard_allows(const struct sockaddr *address, const char *networks, const char **why);
 
+/* Is the port in this list ("443,8443,1024-2000,8000-")? Bad entries match nothing. */
+extern bool dmshook_guard_port(int port, const char *ports);
+
+/* Are all entries well-formed, and is there one at least? If not, the first bad one goes to bad. */
+extern bool dmshook_guard_check_ports(const char *ports, char *bad, size_t size);
+
 #endif							/* DMSHOOK_GUARD_H */

@@ -21,6 +21,7 @@
 #include "utils/numeric.h"
 
 #include "compat.h"
+#include "guard.h"
 #include "mailtext.h"
 #include "match.h"
 #include "options.h"
@@ -60,6 +61,7 @@ static void read_numbers(const char *name, const JsonbValue *value, DmshookOptio
 static void read_transform(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_http_version(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_allowed_addresses(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_success(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_no_retry(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_breaker(const char *name, const JsonbValue *value, DmshookOptions *out);
@@ -82,6 +84,7 @@ static const Option known_options[] = {
 	{"transform", read_transform},
 	{"http_version", read_http_version},
 	{"ca_certificate", read_ca_certificate},
+	{"allowed_addresses", read_allowed_addresses},
 	{"success", read_success},
 	{"no_retry", read_no_retry},
 	{"disable_after", read_disable_after},
@@ -91,7 +94,7 @@ static const Option known_options[] = {
 /* Documented for later versions: refused, never accepted and ignored. */
 static const char *const later_options[] = {
 	"signature", "signature_header",
-	"allowed_addresses", "retention",
+	"retention",
 };
 
 /* Kinds of authentication and their members; of this version those with members. */
@@ -382,6 +385,43 @@ read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *o
 	if (n == 0 || strlen(text) > 256 * 1024)
 		bad_option(name, wanted);
 	out->ca_certificate = text;
+}
+
+/* A list, or as one string like the settings. Never empty: that would be the same as a webhook that may go nowhere. */
+static void
+read_allowed_addresses(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	const char *wanted = "a list of 1 to 100 networks or addresses, such as [\"203.0.114.0/24\", \"2a00:1450::/32\"], without bits to the right of the mask";
+	StringInfoData buf;
+	char		bad[64];
+
+	initStringInfo(&buf);
+	if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data) && !JsonContainerIsScalar(value->val.binary.data))
+	{
+		JsonbContainer *array = value->val.binary.data;
+		int			n = JsonContainerSize(array);
+
+		if (n > 100)
+			bad_option(name, wanted);
+		for (int i = 0; i < n; i++)
+		{
+			char	   *entry = option_string(name, getIthJsonbValueFromContainer(array, i), wanted);
+
+			if (strchr(entry, ',') != NULL)
+				bad_option(name, wanted);
+			appendStringInfo(&buf, "%s%s", i > 0 ? "," : "", entry);
+		}
+	}
+	else
+		appendStringInfoString(&buf, option_string(name, value, wanted));
+	if (strspn(buf.data, " \t\r\n") == (size_t) buf.len || buf.len > 6400)
+		bad_option(name, wanted);
+	if (!dmshook_guard_check_networks(buf.data, bad, sizeof(bad)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for webhook option \"%s\": \"%s\"", name, bad),
+				 errhint("It must be %s.", wanted)));
+	out->allowed_addresses = buf.data;
 }
 
 static void

@@ -18,6 +18,7 @@ typedef struct DmshookOptions
 	int			max_in_flight;
 	int			http_version;	/* 11 or 20 */
 	char	   *ca_certificate; /* PEM or NULL */
+	char	   *allowed_addresses;	/* networks, separated by commas, or NULL: any */
 	bool		ordered;		/* ordering: entity */
 	int			shape;			/* of the body: shape.h */
 	char	   *transform;		/* function that makes the body, with its schema; NULL: none */

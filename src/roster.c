@@ -167,6 +167,7 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	endpoint->connect_timeout = profile->options.connect_timeout;
 	endpoint->http_version = profile->options.http_version;
 	endpoint->ca_certificate = profile->options.ca_certificate;
+	endpoint->allowed_addresses = profile->options.allowed_addresses;
 	endpoint->success = profile->options.plan.success;
 	endpoint->headers = palloc0(sizeof(char *) * (3 + (row->headers ? JB_ROOT_COUNT(row->headers) : 0)));
 	endpoint->headers[endpoint->nheaders++] = profile->name_header;

@@ -22,6 +22,7 @@ int			dmshook_dispatchers = 1;
 int			dmshook_max_connections = 256;
 bool		dmshook_allow_http = false;
 char	   *dmshook_allowed_networks = NULL;
+char	   *dmshook_allowed_ports = NULL;
 char	   *dmshook_ca_file = NULL;
 int			dmshook_max_body = 1024 * 1024;
 int			dmshook_response_limit = 16 * 1024;
@@ -45,6 +46,19 @@ check_networks(char **newval, void **extra pg_attribute_unused(), GucSource sour
 		return true;
 	GUC_check_errdetail("\"%s\" is not a network such as 10.20.0.0/16, 127.0.0.1 or fd00::/8.", bad);
 	GUC_check_errhint("Separate networks by commas; no bits may be set to the right of the mask.");
+	return false;
+}
+
+/* Refuse a list of ports that cannot be parsed, or that permits none. */
+static bool
+check_ports(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	char		bad[64] = "";
+
+	if (*newval != NULL && dmshook_guard_check_ports(*newval, bad, sizeof(bad)))
+		return true;
+	GUC_check_errdetail("\"%s\" is not a port or a range of ports such as 443, 8000-8999 or 1024-.", bad);
+	GUC_check_errhint("Separate them by commas.");
 	return false;
 }
 
@@ -112,6 +126,10 @@ dmshook_settings_init(void)
 							   "Non-public networks that may be reached, such as 10.20.0.0/16,127.0.0.1.",
 							   "Everything that is not a public unicast address is refused otherwise.",
 							   &dmshook_allowed_networks, "", PGC_SIGHUP, 0, check_networks, NULL, NULL);
+	DefineCustomStringVariable("dmshook.allowed_ports",
+							   "Ports of receivers that may be reached, such as 443,8443,1024-.",
+							   "Below 1024 are services of other kinds: mail, directories, remote shells.",
+							   &dmshook_allowed_ports, "443,8443,1024-", PGC_SUSET, 0, check_ports, NULL, NULL);
 	DefineCustomStringVariable("dmshook.ca_file",
 							   "File with the certificates of trusted authorities, in PEM format.",
 							   "Empty: the system's bundle.",

@@ -13,6 +13,7 @@ extern int	dmshook_dispatchers;
 extern int	dmshook_max_connections;
 extern bool dmshook_allow_http;
 extern char *dmshook_allowed_networks;
+extern char *dmshook_allowed_ports;
 extern char *dmshook_ca_file;
 extern int	dmshook_max_body;	/* bytes */
 extern int	dmshook_response_limit; /* bytes */

@@ -546,7 +546,7 @@ dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), vo
 static void
 note_lookup(TransportHandle *handle)
 {
-	if (handle->sent || handle->tried.ss_family != AF_UNSPEC || handle->blocked_why != NULL ||
+	if (handle->sent || handle->tried.ss_family != AF_UNSPEC || handle->refusal != TRANSPORT_NOT_REFUSED ||
 		transport_ip_literal(handle->host) || nlookups == LOOKUPS_TO_COUNT)
 		return;
 	lookups[(first_lookup + nlookups) % LOOKUPS_TO_COUNT] = transport_now() + LOOKUP_LIFE;

@@ -26,6 +26,7 @@ typedef struct DmshookEndpoint
 	int			connect_timeout;	/* ms */
 	int			http_version;	/* 11 or 20 */
 	const char *ca_certificate; /* PEM, or NULL: dmshook.ca_file or the system's bundle */
+	const char *allowed_addresses;	/* the only networks it may be sent to, separated by commas; NULL: any that the settings permit */
 	DmshookStatusList success;
 } DmshookEndpoint;
 
@@ -122,7 +123,7 @@ extern DmshookTransfer *dmshook_transport_finished(void);
 extern int	dmshook_transport_in_flight(void);
 
 /*
- * After SIGHUP. Where ca_file (the setting or the file), allowed_networks,
+ * After SIGHUP. Where ca_file (the setting or the file), allowed_networks, allowed_ports,
  * allow_http or max_connections have changed, they hold for every request started from now
  * on, on kept connections too.
  */
@@ -130,8 +131,8 @@ extern void dmshook_transport_reload(void);
 
 /*
  * Check a webhook's URL as it is typed in: absolute, https (or http where
- * allow_http), a host, no credentials, no fragment, no control characters, at
- * most 2,000 bytes. NULL when fine; else a constant sentence, and *hint.
+ * allow_http), a host, a port of dmshook.allowed_ports, no credentials, no fragment,
+ * no control characters, at most 2,000 bytes. NULL when fine; else a constant sentence, and *hint.
  */
 extern const char *dmshook_url_check(const char *url, bool allow_http, const char **hint);
 

@@ -48,6 +48,8 @@ static int	before_request(void *arg, char *remote, char *local, int remote_port,
 static size_t receive_header(char *line, size_t size, size_t n, void *arg);
 static size_t receive_body(char *data, size_t size, size_t n, void *arg);
 static bool keep(char **buf, size_t *size, size_t *len, const char *data, size_t n, size_t limit);
+static bool may_stay(TransportHandle *handle, const char *remote);
+static TransportRefusal refusal(const TransportHandle *handle, const struct sockaddr *address, int port, const char **why);
 static bool address_of(const char *text, struct sockaddr_storage *address);
 
 TransportHandle *
@@ -357,7 +359,7 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 
 	handle->transfer = transfer;
 	handle->errbuf[0] = '\0';
-	handle->blocked_why = NULL;
+	handle->refusal = TRANSPORT_NOT_REFUSED;
 	handle->tried.ss_family = AF_UNSPEC;
 	handle->sent = false;
 	handle->started_at = transport_now();
@@ -407,14 +409,15 @@ static curl_socket_t
 open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_sockaddr *address)
 {
 	TransportHandle *handle = arg;
-	const char *why = "not an internet address";
+	const char *why = NULL;
 	size_t		len = Min(address->addrlen, sizeof(struct sockaddr_storage));
+	TransportRefusal refused = refusal(handle, &address->addr, handle->port, &why);
 	curl_socket_t fd;
 
-	if ((address->family != AF_INET && address->family != AF_INET6) ||
-		!dmshook_guard_allows(&address->addr, transport_settings.allowed_networks, &why))
+	if (refused != TRANSPORT_NOT_REFUSED)
 	{
 		memcpy(&handle->blocked, &address->addr, len);
+		handle->refusal = refused;
 		handle->blocked_why = why;
 		return CURL_SOCKET_BAD;
 	}
@@ -433,6 +436,23 @@ open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_s
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &handle->patience, sizeof(handle->patience));
 	transport_socket_opened(fd);
 	return fd;
+}
+
+/*
+ * May this request go to that address and port? The address is the one that is connected to; the
+ * port is the URL's, for nothing leads to another one.
+ */
+static TransportRefusal
+refusal(const TransportHandle *handle, const struct sockaddr *address, int port, const char **why)
+{
+	const char *only = handle->transfer->pub.endpoint->allowed_addresses;
+
+	*why = "not an internet address";
+	if (!dmshook_guard_allows(address, transport_settings.allowed_networks, why))
+		return TRANSPORT_NOT_PUBLIC;
+	if (only != NULL && !dmshook_guard_in_networks(address, only))
+		return TRANSPORT_NOT_ALLOWED;
+	return dmshook_guard_port(port, transport_settings.allowed_ports) ? TRANSPORT_NOT_REFUSED : TRANSPORT_BAD_PORT;
 }
 
 /*
@@ -455,8 +475,9 @@ close_socket(void *arg pg_attribute_unused(), curl_socket_t fd)
 
 /*
  * Connected, TLS done, the request goes out next; also on a kept connection.
- * After a change of dmshook.allowed_networks a kept one may lead where nobody
- * may go any more: then curl closes it, and the request fails.
+ * After a change of dmshook.allowed_networks or allowed_ports a kept one may lead where nobody
+ * may go any more, and one that another webhook left behind may lead where this one may not
+ * (allowed_addresses): then curl closes it, and the request fails.
  */
 static int
 before_request(void *arg, char *remote, char *local pg_attribute_unused(), int remote_port pg_attribute_unused(),
@@ -464,18 +485,10 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 {
 	TransportHandle *handle = arg;
 	struct curl_tlssessioninfo *tls = NULL;
-	const char *why = "not an internet address";
-	struct sockaddr_storage address;
 
-	if (transport_settings.recheck_until != 0 &&
-		(!address_of(remote, &address) ||
-		 !dmshook_guard_allows((struct sockaddr *) &address, transport_settings.allowed_networks, &why)))
-	{
-		handle->blocked = address;
-		handle->blocked_why = why;
-		handle->tried.ss_family = AF_UNSPEC;
+	if ((transport_settings.recheck_until != 0 || handle->transfer->pub.endpoint->allowed_addresses != NULL) &&
+		!may_stay(handle, remote))
 		return CURL_PREREQFUNC_ABORT;
-	}
 
 	/*
 	 * If this connection turns out to have died, curl sends the request again: on
@@ -489,6 +502,25 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 		tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL)
 		strlcpy(handle->transfer->pub.tls_version, transport_tls_version(tls->internals), sizeof(handle->transfer->pub.tls_version));
 	return CURL_PREREQFUNC_OK;
+}
+
+/* The connection leads to this address: is that still permitted? */
+static bool
+may_stay(TransportHandle *handle, const char *remote)
+{
+	struct sockaddr_storage address;
+	const char *why = NULL;
+	TransportRefusal refused = TRANSPORT_NOT_PUBLIC;
+
+	if (address_of(remote, &address))
+		refused = refusal(handle, (struct sockaddr *) &address, handle->port, &why);
+	if (refused == TRANSPORT_NOT_REFUSED)
+		return true;
+	handle->blocked = address;
+	handle->refusal = refused;
+	handle->blocked_why = why != NULL ? why : "not an internet address";
+	handle->tried.ss_family = AF_UNSPEC;
+	return false;
 }
 
 static bool

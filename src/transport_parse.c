@@ -2,8 +2,8 @@
  * transport_parse.c - reading URLs that people type and Retry-After headers
  * that receivers send.
  *
- * Runs in any backend (dmshook_url_check) and in the dispatcher. Pure: no
- * state, nothing is allocated beyond the call, nothing is ereported. A URL is taken apart by
+ * Runs in any backend (dmshook_url_check) and in the dispatcher. Pure but for
+ * the setting dmshook.allowed_ports: no state, nothing is allocated beyond the call, nothing is ereported. A URL is taken apart by
  * curl's own parser, so that what is checked is what is connected to.
  */
 #include "postgres.h"
@@ -12,6 +12,8 @@
 #include <curl/curl.h>
 #include <time.h>
 
+#include "guard.h"
+#include "settings.h"
 #include "transport_private.h"
 
 #define URL_MAX_LEN		2000
@@ -121,6 +123,11 @@ url_check_parts(const char *url, const char **hint)
 				problem = "The host in the URL is too long.";
 			else if (strchr(host, '%') != NULL)
 				problem = "The host in the URL is not valid.";
+			else if (!dmshook_guard_port(atoi(port), dmshook_allowed_ports))
+			{
+				*hint = "A superuser can permit it: add it to the setting dmshook.allowed_ports.";
+				problem = "The port in the URL is not among those of dmshook.allowed_ports.";
+			}
 			break;
 		case CURLUE_NO_HOST:
 			problem = "The URL has no host.";

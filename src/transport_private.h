@@ -23,6 +23,15 @@
 
 typedef struct TransportTransfer TransportTransfer;
 
+/* Why an address was not connected to. */
+typedef enum TransportRefusal
+{
+	TRANSPORT_NOT_REFUSED,
+	TRANSPORT_NOT_PUBLIC,		/* and not in allowed_networks */
+	TRANSPORT_NOT_ALLOWED,		/* not in the webhook's allowed_addresses */
+	TRANSPORT_BAD_PORT			/* not in allowed_ports */
+} TransportRefusal;
+
 /* A curl easy handle, set up for one endpoint, busy with one transfer or idle. */
 typedef struct TransportHandle
 {
@@ -56,7 +65,8 @@ typedef struct TransportHandle
 	char		errbuf[CURL_ERROR_SIZE];
 	struct sockaddr_storage tried;	/* the last address that a connection was tried to */
 	struct sockaddr_storage blocked;	/* the last one that was refused */
-	const char *blocked_why;	/* NULL: none was */
+	TransportRefusal refusal;	/* of that one */
+	const char *blocked_why;	/* the block it is in, where it is not public */
 	bool		sent;			/* connected (and TLS done): the request went out */
 	int64		started_at;		/* us */
 	int64		tls_begun_at;	/* us; 0: TCP was not connected, or was before */
@@ -100,7 +110,8 @@ typedef struct TransportSettings
 	char	   *ca_path;		/* as it is given to curl; NULL: curl's own default */
 	bool		allow_http;
 	char	   *allowed_networks;
-	int64		recheck_until;	/* us; kept connections may be older than allowed_networks: look at their addresses */
+	char	   *allowed_ports;
+	int64		recheck_until;	/* us; kept connections may be older than these: look at where they lead */
 	int			connections;	/* dmshook_max_connections, as far as there are descriptors */
 	CURLSH	   *share;
 } TransportSettings;

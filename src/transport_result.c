@@ -181,7 +181,7 @@ read_connection(TransportHandle *handle, DmshookTransfer *pub)
 	{
 		if (handle->tried.ss_family != AF_UNSPEC)
 			address_text(&handle->tried, pub->remote_address, sizeof(pub->remote_address));
-		else if (handle->blocked_why != NULL)
+		else if (handle->refusal != TRANSPORT_NOT_REFUSED)
 			address_text(&handle->blocked, pub->remote_address, sizeof(pub->remote_address));
 	}
 
@@ -335,7 +335,7 @@ explain_code(Failure *f)
 			"The headers of the response are too long.");
 	else if (f->transfer->out_of_memory || f->code == CURLE_OUT_OF_MEMORY)
 		say(f, DMSHOOK_INTERNAL_ERROR, "Look at the memory of the database server.", "Memory ran out during the request.");
-	else if (f->handle->blocked_why != NULL && f->handle->tried.ss_family == AF_UNSPEC)
+	else if (f->handle->refusal != TRANSPORT_NOT_REFUSED && f->handle->tried.ss_family == AF_UNSPEC)
 		explain_blocked(f);
 	else
 	{
@@ -433,6 +433,18 @@ explain_blocked(Failure *f)
 		strlcpy(text, "?", sizeof(text));
 	else
 		address_text(&f->handle->blocked, text, sizeof(text));
+	if (f->handle->refusal == TRANSPORT_BAD_PORT)
+	{
+		say(f, DMSHOOK_BLOCKED_ADDRESS, "If this receiver is meant, a superuser can permit it: add the port to the setting dmshook.allowed_ports.",
+			"The port %d is not among those of dmshook.allowed_ports.", f->port);
+		return;
+	}
+	if (f->handle->refusal == TRANSPORT_NOT_ALLOWED)
+	{
+		say(f, DMSHOOK_BLOCKED_ADDRESS, "If the receiver has moved there, add the address to the webhook's option allowed_addresses; if not, somebody may have changed its name in DNS.",
+			"\"%s\" has the address %s, which is not in the webhook's option allowed_addresses.", f->host, text);
+		return;
+	}
 	snprintf(hint, sizeof(hint), "If this receiver is meant, a superuser can permit it: add %s, or its network, to the setting dmshook.allowed_networks.", text);
 	if (transport_ip_literal(f->host))
 		say(f, DMSHOOK_BLOCKED_ADDRESS, hint, "The address %s is not public (%s) and not in dmshook.allowed_networks.",

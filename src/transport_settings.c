@@ -1,6 +1,6 @@
 /*
- * transport_settings.c - what dmshook.max_connections, ca_file, allowed_networks and
- * allow_http mean to the connections that there are.
+ * transport_settings.c - what dmshook.max_connections, ca_file, allowed_networks, allowed_ports
+ * and allow_http mean to the connections that there are.
  *
  * Runs in the dispatcher, at its start and after SIGHUP, never within a callback of
  * curl. A copy of each is kept: callbacks and handles go by the copies, and the
@@ -47,6 +47,7 @@ void
 dmshook_transport_reload(void)
 {
 	if (strcmp(transport_settings.allowed_networks, dmshook_allowed_networks) != 0 ||
+		strcmp(transport_settings.allowed_ports, dmshook_allowed_ports) != 0 ||
 		transport_settings.allow_http != dmshook_allow_http || ca_file_changed())
 		copy_settings();
 	limit_connections();
@@ -95,15 +96,18 @@ copy_settings(void)
 {
 	TransportSettings *s = &transport_settings;
 	char	   *networks = strdup(dmshook_allowed_networks);
+	char	   *ports = strdup(dmshook_allowed_ports);
 
-	if (networks == NULL)
+	if (networks == NULL || ports == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	if (s->generation > 0 && strcmp(networks, s->allowed_networks) != 0)
+	if (s->generation > 0 && (strcmp(networks, s->allowed_networks) != 0 || strcmp(ports, s->allowed_ports) != 0))
 		s->recheck_until = transport_now() + INT64CONST(1000000) * (TRANSPORT_MAX_CONNECTION_LIFE + 60);
 	free(s->allowed_networks);
+	free(s->allowed_ports);
 	s->allowed_networks = networks;
+	s->allowed_ports = ports;
 	s->allow_http = dmshook_allow_http;
 	if (ca_file_changed())
 		copy_ca_file();

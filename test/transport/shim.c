@@ -16,6 +16,7 @@
 
 bool		dmshook_allow_http = false;
 char	   *dmshook_allowed_networks = NULL;
+char	   *dmshook_allowed_ports = "443,8443,1024-";
 char	   *dmshook_ca_file = NULL;
 int			dmshook_max_connections = 64;
 int			dmshook_response_limit = 16 * 1024;

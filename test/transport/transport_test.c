@@ -479,6 +479,55 @@ test_connect(void)
 	EXPECT(e, DMSHOOK_OK, 200, "", "");
 }
 
+/* The settings allowed_ports, the option allowed_addresses, and a name that changes between two connections. */
+static void
+test_guard(void)
+{
+	DmshookEndpoint *open = at("POST", "good.test", "good", "/status/200");
+	DmshookEndpoint *narrow = at("POST", "good.test", "good", "/status/200");
+	DmshookEndpoint *moving;
+	DmshookTransfer *t;
+	char		ports[32];
+	int			port = port_of("good");
+
+	narrow->allowed_addresses = "203.0.114.0/24, 127.0.0.1";
+	EXPECT(narrow, DMSHOOK_OK, 200, "", "");
+	narrow = at("POST", "good.test", "good", "/status/200");
+	narrow->allowed_addresses = "203.0.114.0/24,127.0.0.2";
+	EXPECT(open, DMSHOOK_OK, 200, "", "");
+	EXPECT(narrow, DMSHOOK_BLOCKED_ADDRESS, 0, "\"good.test\" has the address 127.0.0.1, which is not in the webhook's option allowed_addresses", "allowed_addresses");
+	EXPECT(narrow, DMSHOOK_BLOCKED_ADDRESS, 0, "127.0.0.1", "allowed_addresses");
+	t = request(narrow, "{}");
+	CHECK(strcmp(t->remote_address, "127.0.0.1") == 0, "%s", t->remote_address);
+	dmshook_transport_put(t);
+	/* it narrows, and opens nothing */
+	narrow = endpoint("POST", "https://private.test/");
+	narrow->allowed_addresses = "10.0.0.0/8";
+	EXPECT(narrow, DMSHOOK_BLOCKED_ADDRESS, 0, "10.1.2.3, which is not public", "dmshook.allowed_networks");
+
+	/* the name is looked up again for a new connection, and what it is then is what counts: curl remembers it for 20 s by name and port */
+	strcpy(shim_moving, "127.0.0.1");
+	moving = at("POST", "moving.test", "tls12", "/status/200");
+	EXPECT(moving, DMSHOOK_OK, 200, "", "");
+	strcpy(shim_moving, "169.254.169.254");
+	moving = at("POST", "moving.test", "good", "/status/200");
+	EXPECT(moving, DMSHOOK_BLOCKED_ADDRESS, 0, "\"moving.test\" has the address 169.254.169.254", "superuser");
+	strcpy(shim_moving, "127.0.0.1");
+
+	EXPECT(open, DMSHOOK_OK, 200, "", "");
+	snprintf(ports, sizeof(ports), "443,%d-", port + 1);
+	dmshook_allowed_ports = ports;
+	dmshook_transport_reload();
+	EXPECT(open, DMSHOOK_BLOCKED_ADDRESS, 0, "is not among those of dmshook.allowed_ports", "dmshook.allowed_ports");
+	EXPECT(at("POST", "good.test", "good", "/status/200"), DMSHOOK_BLOCKED_ADDRESS, 0, "is not among those of dmshook.allowed_ports", "superuser");
+	snprintf(ports, sizeof(ports), "443,%d", port);
+	dmshook_transport_reload();
+	EXPECT(open, DMSHOOK_OK, 200, "", "");
+	dmshook_allowed_ports = "443,8443,1024-";
+	dmshook_transport_reload();
+	EXPECT(open, DMSHOOK_OK, 200, "", "");
+}
+
 static char *
 path_to(const char *name)
 {
@@ -947,7 +996,7 @@ test_url_check(void)
 		{"https://192.0.2.1/", false, NULL},
 		{"https://xn--bcher-kva.example/", false, NULL},
 		{"https://example.com/a@b", false, NULL},
-		{"http://example.com/", true, NULL},
+		{"http://example.com/", true, "not among those of dmshook.allowed_ports"},
 		{"http://example.com/", false, "not https"},
 		{"", false, "empty"},
 		{"example.com", false, "does not begin with https://"},
@@ -967,6 +1016,10 @@ test_url_check(void)
 		{"https://example.com:0/", false, "port"},
 		{"https://example.com:99999/", false, "port"},
 		{"https://example.com:x/", false, "port"},
+		{"https://example.com:22/", false, "not among those of dmshook.allowed_ports"},
+		{"https://example.com:1023/", false, "not among those of dmshook.allowed_ports"},
+		{"https://example.com:1024/", false, NULL},
+		{"http://example.com:8080/", true, NULL},
 		{"https://[::1/", false, "malformed"},
 		{"https://exa%6dple.com/", false, NULL},
 		{"https://example.com%2f.evil.example/", false, "malformed"},
@@ -1002,6 +1055,7 @@ main(int argc, char **argv)
 		{"status", test_status},
 		{"responses", test_responses},
 		{"connect", test_connect},
+		{"guard", test_guard},
 		{"tls", test_tls},
 		{"http", test_http},
 		{"kept", test_kept},

@@ -496,6 +496,116 @@ allows(void)
 	}
 }
 
+/*
+ * IANA's registries themselves, every row of them as it stands there (also those inside another row, and those
+ * that are globally reachable), first and last address. No knowledge of guard.c's table is in this list.
+ */
+static void
+registries(void)
+{
+	static const char *const rows[] = {
+		/* iana-ipv4-special-registry */
+		"0.0.0.0/8", "0.0.0.0/32", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+		"192.0.0.0/24", "192.0.0.0/29", "192.0.0.8/32", "192.0.0.9/32", "192.0.0.10/32", "192.0.0.170/32", "192.0.0.171/32",
+		"192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.88.99.2/32", "192.168.0.0/16",
+		"192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", "255.255.255.255/32",
+		/* iana-ipv6-special-registry */
+		"::1/128", "::/128", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23",
+		"2001::/32", "2001:1::1/128", "2001:1::2/128", "2001:1::3/128", "2001:2::/48", "2001:3::/32", "2001:4:112::/48",
+		"2001:10::/28", "2001:20::/28", "2001:30::/28", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+		"5f00::/16", "fc00::/7", "fe80::/10",
+		/* what is no unicast: the multicast registries, and deprecated forms */
+		"224.0.0.0/4", "ff00::/8", "::/96", "::ffff:0:0:0/96", "fec0::/10"
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+	{
+		GuardNetwork row;
+		char		text[INET6_ADDRSTRLEN];
+		const char *slash = strchr(rows[i], '/');
+		int			family = strchr(rows[i], ':') != NULL ? AF_INET6 : AF_INET;
+		int			width = family == AF_INET6 ? 128 : 32;
+		uint8_t		last[16] = {0};
+		const char *why = NULL;
+
+		snprintf(text, sizeof(text), "%.*s", (int) (slash - rows[i]), rows[i]);
+		row.bits = atoi(slash + 1);
+		if (inet_pton(family, text, last) != 1)
+			abort();
+		CHECK(!is_public(text, &why) && why != NULL, "%s: first", rows[i]);
+		for (int bit = row.bits; bit < width; bit++)
+			last[bit / 8] |= (uint8_t) (0x80 >> bit % 8);
+		inet_ntop(family, last, text, sizeof(text));
+		CHECK(!is_public(text, &why) && why != NULL, "%s: last, %s", rows[i], text);
+	}
+}
+
+/* Where clouds tell a machine who it is, and give it credentials. */
+static void
+metadata(void)
+{
+	static const char *const addresses[] = {
+		"169.254.169.254",		/* Amazon, Google, Azure, Oracle, DigitalOcean, OpenStack, Hetzner ... */
+		"169.254.169.253", "169.254.169.123", "169.254.170.2", "169.254.170.23", /* Amazon: DNS, time, containers, EKS */
+		"fd00:ec2::254", "fd00:ec2::253", "fd00:ec2::23", /* the same over IPv6 */
+		"fd20:ce::254",			/* Google */
+		"168.63.129.16",		/* Azure */
+		"100.100.100.200",		/* Alibaba */
+		"192.0.0.192",			/* Oracle, of old */
+		"169.254.0.23", "169.254.10.10",	/* Tencent */
+		"169.254.42.42", "fd00:42::42", /* Scaleway */
+		"fe80::a9fe:a9fe",		/* OpenStack */
+		"::ffff:169.254.169.254", "::ffff:168.63.129.16", "::ffff:100.100.100.200", "64:ff9b::169.254.169.254", "2002:a9fe:a9fe::1"
+	};
+
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++)
+		CHECK(!is_public(addresses[i], NULL), "%s", addresses[i]);
+}
+
+static void
+port_lists(void)
+{
+	static const struct
+	{
+		const char *ports;
+		const char *bad;		/* NULL: fine */
+	}			lists[] = {
+		{"443", NULL}, {"443,8443,1024-", NULL}, {" 443 , 1-65535 ", NULL}, {"65535-", NULL}, {"8000-8000", NULL}, {"080", NULL},
+		{"", ""}, {" ", ""}, {",", ""}, {"443,", ""}, {"0", "0"}, {"65536", "65536"}, {"443,70000", "70000"}, {"9000-8000", "9000-8000"},
+		{"-443", "-443"}, {"-", "-"}, {"1-2-3", "1-2-3"}, {"1--2", "1--2"}, {"https", "https"}, {"443 8443", "443 8443"}, {"+443", "+443"},
+		{"4294967739", "4294967739"}, {"0-443", "0-443"}, {"443;8443", "443;8443"}
+	};
+	static const struct
+	{
+		const char *ports;
+		int			port;
+		bool		in;
+	}			cases[] = {
+		{"443,8443,1024-", 443, true}, {"443,8443,1024-", 442, false}, {"443,8443,1024-", 444, false}, {"443,8443,1024-", 1023, false},
+		{"443,8443,1024-", 1024, true}, {"443,8443,1024-", 65535, true}, {"443,8443,1024-", 22, false}, {"443,8443,1024-", 0, false},
+		{"443", 443, true}, {"443", 8443, false}, {"8000-8999", 7999, false}, {"8000-8999", 8000, true}, {"8000-8999", 8999, true},
+		{"8000-8999", 9000, false}, {"nonsense,443", 443, true}, {"nonsense", 443, false}, {"", 443, false}, {"1-", 1, true}, {"0-", 1, false},
+		{"443", 443 + 65536, false}, {"1024-", 65536, false}
+	};
+	char		bad[64];
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+	{
+		char	   *copy = unit_exact(lists[i].ports, strlen(lists[i].ports) + 1);
+		bool		ok;
+
+		strcpy(bad, "not set");
+		ok = dmshook_guard_check_ports(copy, bad, sizeof(bad));
+		CHECK(ok == (lists[i].bad == NULL), "\"%s\"", lists[i].ports);
+		CHECK(ok || strcmp(bad, lists[i].bad) == 0, "\"%s\": \"%s\"", lists[i].ports, bad);
+		free(copy);
+	}
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		CHECK(dmshook_guard_port(cases[i].port, cases[i].ports) == cases[i].in, "%d in \"%s\"", cases[i].port, cases[i].ports);
+	CHECK(!dmshook_guard_port(443, NULL) && !dmshook_guard_check_ports(NULL, bad, sizeof(bad)), "no list at all");
+	CHECK(!dmshook_guard_check_ports("nonsense", NULL, 0), "no room at all");
+}
+
 int
 main(void)
 {
@@ -508,5 +618,8 @@ main(void)
 	unit_group("lists of networks, well-formed or not", network_lists);
 	unit_group("addresses in networks", membership);
 	unit_group("what may be reached", allows);
+	unit_group("IANA's registries", registries);
+	unit_group("metadata services of clouds", metadata);
+	unit_group("lists of ports", port_lists);
 	return unit_done();
 }
