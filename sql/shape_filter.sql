@@ -32,7 +32,7 @@ SELECT filter, (dmshook._filter_verdict(filter, e)).*, dmshook._filter_holds(fil
 	'$.data.record.price > 10000', '$.data.record.price < 10000', '$.data.record.prise > 10000', '$.data.record.name > 10000', '$.data.record.price / 0 > 1',
 	'$.data.record ? (@.price > 10000)', '$.data.record ? (@.price < 10000)', '$.data.record ? (@.prise > 1)', '$.data.record.list ? (@ == 2)', '$.data.record ? (@.sold == false)',
 	'$.tenant == "Leeds" && $.type == "vehicle.sold" && $.sequence == 1 && $.user.name == "jane"', '$.id starts with "msg_"',
-	'strict $.data.record.prise ? (@ > 1)', '$.data.record.name.double() ? (@ > 1)', '$.data.record ? (@.price > $limit)']) AS filter;
+	'strict $.data.record.prise ? (@ > 1)', 'strict $.data.record.list[7] ? (@ > 1)', '$.data.record ? (@.price > $limit)']) AS filter;
 SELECT (dmshook._filter_verdict('$.a == 1', e)).*, dmshook._filter_holds('$.a == 1', e) FROM pg_temp.event('{"record":{"text":"\u0000"}}') e;
 SELECT dmshook._filter_holds('$.a == 1', NULL) AS of_null;
 SELECT dmshook._filter_holds(f, pg_temp.event('{"record":{"price":1}}')) FROM unnest(ARRAY['$.data.record.price == 1', '$.data.record.price == 2', '$.data.record.price == 1', NULL]) AS f;
