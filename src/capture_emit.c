@@ -23,6 +23,7 @@
 
 #include "capture_catalogue.h"
 #include "capture_log.h"
+#include "compat.h"
 #include "event.h"
 #include "match.h"
 #include "rowjson.h"
@@ -44,7 +45,7 @@ dmshook_catalogue_entity(text *type)
 	Relation	rel = table_open(relid, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
+	TableScanDesc scan = dmshook_beginscan(rel, snapshot);
 
 	while (result == NULL && table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{

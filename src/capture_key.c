@@ -90,7 +90,12 @@ one_member(CaptureColumn *column, TupleTableSlot *row)
 static Jsonb *
 members(CaptureGroup *group, TupleTableSlot *row)
 {
+#if PG_VERSION_NUM >= 190000
+	JsonbInState state = {0};
+#else
 	JsonbParseState *state = NULL;
+	JsonbValue *result;
+#endif
 	JsonbValue	item;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
@@ -110,5 +115,11 @@ members(CaptureGroup *group, TupleTableSlot *row)
 			return NULL;
 		pushJsonbValue(&state, WJB_VALUE, &item);
 	}
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+#if PG_VERSION_NUM >= 190000
+	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(state.result);
+#else
+	result = pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return JsonbValueToJsonb(result);
+#endif
 }

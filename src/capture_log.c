@@ -24,6 +24,9 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "commands/sequence.h"
+#if PG_VERSION_NUM >= 190000
+#include "commands/sequence_xlog.h"
+#endif
 #include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "lib/stringinfo.h"

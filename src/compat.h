@@ -18,19 +18,31 @@
 #define pg_proc_aclcheck(oid, role, mode) object_aclcheck(ProcedureRelationId, oid, role, mode)
 #endif
 
-/* insert index entries of a new row; 16 can leave out all but BRIN, 19 takes flags */
-#if PG_VERSION_NUM >= 160000
+/* the index entries of a new row; 16 can leave out all but BRIN's, 19 takes flags */
+#if PG_VERSION_NUM >= 190000
+#define dmshook_insert_index_entries(rri, slot, estate) ExecInsertIndexTuples(rri, estate, 0, slot, NIL, NULL)
+#elif PG_VERSION_NUM >= 160000
 #define dmshook_insert_index_entries(rri, slot, estate) ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false)
 #else
 #define dmshook_insert_index_entries(rri, slot, estate) ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL)
 #endif
 
-/* 18 counts index searches for EXPLAIN, and may return a deferrable primary key */
-#if PG_VERSION_NUM >= 180000
+/* 18 counts index searches for EXPLAIN; 19 takes flags */
+#if PG_VERSION_NUM >= 190000
+#define dmshook_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL, SO_NONE)
+#define dmshook_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0, SO_NONE)
+#elif PG_VERSION_NUM >= 180000
+#define dmshook_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL)
 #define dmshook_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
+#else
+#define dmshook_beginscan(rel, snapshot) table_beginscan(rel, snapshot, 0, NULL)
+#define dmshook_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
+#endif
+
+/* 18 may return a deferrable one, too */
+#if PG_VERSION_NUM >= 180000
 #define dmshook_primary_key(rel) RelationGetPrimaryKeyIndex(rel, false)
 #else
-#define dmshook_index_beginscan(heap, index, snapshot, nkeys) index_beginscan(heap, index, snapshot, nkeys, 0)
 #define dmshook_primary_key(rel) RelationGetPrimaryKeyIndex(rel)
 #endif
 

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <time.h>
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -27,6 +28,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
+#include "storage/proc.h"
 #include "storage/shm_mq.h"
 #include "storage/shm_toc.h"
 #include "tcop/tcopprot.h"
@@ -56,7 +58,11 @@ transformer_sigterm(SIGNAL_ARGS)
 
 	ShutdownRequestPending = true;
 	if (calling)
+#if PG_VERSION_NUM >= 190000
+		die(postgres_signal_arg, pg_siginfo);
+#else
 		die(postgres_signal_arg);
+#endif
 	SetLatch(MyLatch);
 	errno = save_errno;
 }

@@ -567,7 +567,7 @@ explain_rest(Failure *f)
 					"Plain http is not permitted.");
 				break;
 			}
-			/* FALLTHROUGH */
+			__attribute__((fallthrough));	/* 19 accepts no comment for it */
 		case CURLE_WEIRD_SERVER_REPLY:
 		case CURLE_BAD_CONTENT_ENCODING:
 		case CURLE_READ_ERROR:
