@@ -41,4 +41,18 @@ SELECT dmshook._check_options('{"allowed_addresses": ["203.0.114.0/24,1.2.3.4"]}
 SELECT dmshook._check_options('{"allowed_addresses": ["203.0.114.1/24"]}');
 SELECT dmshook._check_options('{"allowed_addresses": ["example.com"]}');
 SELECT dmshook._check_options('{"allowed_addresses": {"a": 1}}');
+
+-- certificates that are about to expire
+INSERT INTO dmshook.webhook_state (webhook, certificate_expires_at, last_hint)
+	SELECT w.id, now() + v.days * interval '1 day', v.hint FROM (VALUES ('a', 13.9, NULL), ('b', 14.1, 'Look.'), ('c', -1, 'Look.')) AS v (name, days, hint) JOIN dmshook.webhook w USING (name);
+UPDATE dmshook.webhook SET enabled = true;
+SELECT webhook, round(extract(epoch FROM certificate_expires_at - now()) / 86400, 1) AS days, regexp_replace(hint, 'at [-0-9: UTC+]+', 'at ...') AS hint FROM dmshook.health WHERE webhook IN ('a', 'b', 'c') ORDER BY 1;
+SELECT level, subject, regexp_replace(problem, 'at [-0-9: UTC+]+', 'at ...') AS problem, hint FROM dmshook.check() WHERE problem LIKE '%certificate%' ORDER BY 2;
+-- the url has changed, and nobody knows the new receiver's
+UPDATE dmshook.webhook_state SET certificate_expires_at = 'infinity';
+SELECT webhook, certificate_expires_at, hint FROM dmshook.health WHERE webhook IN ('a', 'b', 'c') ORDER BY 1;
+SELECT count(*) FROM dmshook.check() WHERE problem LIKE '%certificate%';
+
+-- ciphers by their numbers
+SELECT dmshook._tls_cipher(x'1301'::int::smallint), dmshook._tls_cipher((x'C02F'::int - 65536)::smallint), dmshook._tls_cipher(-1::smallint), dmshook._tls_cipher(NULL);
 ROLLBACK;

@@ -142,6 +142,16 @@ note_health(DmshookFlight *flight)
 	strlcpy(state->last_hint, a->hint ? a->hint : "", sizeof(state->last_hint));
 }
 
+/* Known where this request made its connection: until when the receiver's certificate is valid. */
+static void
+note_certificate(DmshookFlight *flight, int64 expires)
+{
+	if (expires == 0 || flight->profile != flight->webhook->profile)
+		return;
+	flight->webhook->state.certificate_expires_at = time_t_to_timestamptz((pg_time_t) expires);
+	flight->webhook->state_dirty = true;
+}
+
 static void
 end_flight(DmshookFlight *flight, int64 retry_after)
 {
@@ -495,6 +505,8 @@ dmshook_deliver_finished(DmshookTransfer *transfer)
 	a->connect_us = transfer->connect_us;
 	a->tls_us = transfer->tls_us;
 	a->first_byte_us = transfer->first_byte_us;
+	a->tls_cipher = transfer->tls_cipher;
+	note_certificate(flight, transfer->certificate_expires);
 	a->tls_version = put_string(&at, transfer->tls_version);
 	a->local_address = put_string(&at, transfer->local_address);
 	a->remote_address = put_string(&at, transfer->remote_address);

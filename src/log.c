@@ -51,6 +51,7 @@ enum
 	COL_CONNECT,
 	COL_TLS,
 	COL_FIRST_BYTE,
+	COL_TLS_CIPHER,
 	COL_TLS_VERSION,
 	COL_LOCAL_ADDRESS,
 	COL_REMOTE_ADDRESS,
@@ -199,6 +200,8 @@ fill_slot(TupleTableSlot *slot, DmshookAttempt *a, Oid sequence)
 	set_int(slot, COL_CONNECT, a->connect_us);
 	set_int(slot, COL_TLS, a->tls_us);
 	set_int(slot, COL_FIRST_BYTE, a->first_byte_us);
+	slot->tts_values[COL_TLS_CIPHER] = Int16GetDatum((int16) a->tls_cipher);
+	slot->tts_isnull[COL_TLS_CIPHER] = a->tls_cipher == 0;
 	set_text(slot, COL_TLS_VERSION, a->tls_version, a->tls_version ? strlen(a->tls_version) : 0);
 	set_address(slot, COL_LOCAL_ADDRESS, a->local_address);
 	set_address(slot, COL_REMOTE_ADDRESS, a->remote_address);

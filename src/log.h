@@ -28,6 +28,7 @@ typedef struct DmshookAttempt
 	int			connect_us;
 	int			tls_us;
 	int			first_byte_us;
+	int			tls_cipher;		/* its number; 0: none */
 	const char *tls_version;
 	const char *local_address;
 	const char *remote_address;

@@ -412,6 +412,10 @@ policy_changed(DmshookWebhook *webhook, const DmshookWebhookRow *row)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
+	/* another receiver, maybe: its certificate is not known */
+	if (strcmp(row->url, webhook->row->url) != 0)
+		webhook->state.certificate_expires_at = DT_NOEND;
+
 	/* disabled by us and enabled again before we had read that: it was never seen disabled */
 	if ((row->enabled && (!webhook->row->enabled ||
 						  (webhook->policy.disable != DMSHOOK_DISABLE_NOT && !webhook->to_disable))) ||

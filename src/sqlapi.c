@@ -42,6 +42,7 @@
 	PG_FUNCTION_INFO_V1(name)
 
 ENTRY(dmshook_sql_check_url);
+ENTRY(dmshook_sql_tls_cipher);
 ENTRY(dmshook_sql_matches);
 ENTRY(dmshook_sql_pattern_valid);
 ENTRY(dmshook_sql_distance);
@@ -79,6 +80,16 @@ dmshook_sql_check_url(PG_FUNCTION_ARGS)
 				 errdetail("%s", problem),
 				 hint != NULL ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
+}
+
+/* _tls_cipher(smallint): its name, or its number where this OpenSSL has none */
+Datum
+dmshook_sql_tls_cipher(PG_FUNCTION_ARGS)
+{
+	int			number = (uint16) PG_GETARG_INT16(0);
+	const char *name = dmshook_tls_cipher_name(number);
+
+	PG_RETURN_TEXT_P(cstring_to_text(name != NULL ? name : psprintf("0x%04X", number)));
 }
 
 /* _matches(patterns text[], type text): does a webhook with these patterns get this type? */

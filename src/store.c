@@ -429,8 +429,8 @@ dmshook_store_state(DmshookState *state)
 {
 	Datum		texts[2] = {CStringGetTextDatum(state->last_error), CStringGetTextDatum(state->last_hint)};
 	bool		text_nulls[2] = {state->last_error[0] == '\0', state->last_error[0] == '\0'};
-	Datum		values[12];
-	char		nulls[12];
+	Datum		values[13];
+	char		nulls[13];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = PointerGetDatum(&state->tid);
@@ -444,6 +444,7 @@ dmshook_store_state(DmshookState *state)
 	set_time(values, nulls, 9, state->circuit_open_since);
 	set_time(values, nulls, 10, state->next_probe_at);
 	values[11] = Int32GetDatum(state->probes);
+	set_time(values, nulls, 12, state->certificate_expires_at);
 	values[8] = dmshook_store_array(texts, text_nulls, 2, TEXTOID, -1, false, TYPALIGN_INT);
 	SPI_connect();
 	if (!ItemPointerIsValid(&state->tid) ||

@@ -261,6 +261,7 @@ typedef struct DmshookState
 	int			probes;
 	TimestampTz last_success_at;
 	TimestampTz last_failure_at;
+	TimestampTz certificate_expires_at; /* 0: not looked at in this life; DT_NOEND: not known any more */
 	char		last_error[384];
 	char		last_hint[384];
 	ItemPointerData tid;

@@ -17,7 +17,7 @@
 
 #include "store_private.h"
 
-#define MAX_ARGS 12
+#define MAX_ARGS 13
 
 typedef struct QueryDef
 {
@@ -237,21 +237,23 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"UPDATE dmshook.webhook_state AS t SET delivered = $3, failed = $4, failures = $5, failing_since = $6,"
 		" last_success_at = coalesce($7, t.last_success_at), last_failure_at = coalesce($8, t.last_failure_at),"
 		" last_error = coalesce(($9)[1], t.last_error), last_hint = coalesce(($9)[2], t.last_hint),"
-		" circuit_open_since = $10, next_probe_at = $11, probes = $12"
+		" circuit_open_since = $10, next_probe_at = $11, probes = $12,"
+		" certificate_expires_at = coalesce($13, t.certificate_expires_at)"
 		" WHERE t.ctid OPERATOR(pg_catalog.=) $1 AND t.webhook OPERATOR(pg_catalog.=) $2 RETURNING t.ctid",
 		{TIDOID, INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}
 	},
 	[Q_STATE_PUT] = {
 		"INSERT INTO dmshook.webhook_state AS t (webhook, delivered, failed, failures, failing_since,"
-		" last_success_at, last_failure_at, last_error, last_hint, circuit_open_since, next_probe_at, probes)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, ($8)[1], ($8)[2], $9, $10, $11)"
+		" last_success_at, last_failure_at, last_error, last_hint, circuit_open_since, next_probe_at, probes,"
+		" certificate_expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, ($8)[1], ($8)[2], $9, $10, $11, $12)"
 		" ON CONFLICT (webhook) DO UPDATE SET delivered = $2, failed = $3, failures = $4, failing_since = $5,"
 		" last_success_at = coalesce($6, t.last_success_at), last_failure_at = coalesce($7, t.last_failure_at),"
 		" last_error = coalesce(($8)[1], t.last_error), last_hint = coalesce(($8)[2], t.last_hint),"
-		" circuit_open_since = $9, next_probe_at = $10, probes = $11 RETURNING t.ctid",
+		" circuit_open_since = $9, next_probe_at = $10, probes = $11,"
+		" certificate_expires_at = coalesce($12, t.certificate_expires_at) RETURNING t.ctid",
 		{INT4OID, INT8OID, INT8OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTARRAYOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIMESTAMPTZOID}
 	},
 	[Q_COUNT] = {
 		"INSERT INTO dmshook.webhook_count AS c (webhook, at, ok, failed)"

@@ -416,6 +416,8 @@ transfer_reset(TransportTransfer *transfer)
 	pub->local_address[0] = pub->remote_address[0] = '\0';
 	pub->http_version = 0;
 	pub->tls_version[0] = '\0';
+	pub->tls_cipher = 0;
+	pub->certificate_expires = 0;
 	pub->response_headers = pub->response_body = NULL;
 	pub->response_headers_len = pub->response_body_len = 0;
 	pub->error[0] = pub->hint[0] = '\0';

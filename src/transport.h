@@ -68,6 +68,8 @@ typedef struct DmshookTransfer
 	char		remote_address[64];
 	int			http_version;	/* 10, 11, 20; 0: no response */
 	char		tls_version[12];	/* "TLSv1.3" */
+	int			tls_cipher;		/* its number in IANA's registry; 0: none */
+	int64		certificate_expires;	/* the receiver's, seconds since 1970; 0: not known, or the connection is no new one */
 	char	   *response_headers;	/* zero-terminated, capped, raw bytes of the peer; NULL: none */
 	size_t		response_headers_len;
 	char	   *response_body;	/* capped to dmshook.response_limit; raw bytes; NULL: none */
@@ -135,5 +137,11 @@ extern void dmshook_transport_reload(void);
  * no control characters, at most 2,000 bytes. NULL when fine; else a constant sentence, and *hint.
  */
 extern const char *dmshook_url_check(const char *url, bool allow_http, const char **hint);
+
+/*
+ * The name of a cipher by its number, as IANA has it (TLS_AES_256_GCM_SHA384): a constant string. NULL: this
+ * OpenSSL does not know it. In any backend.
+ */
+extern const char *dmshook_tls_cipher_name(int number);
 
 #endif							/* DMSHOOK_TRANSPORT_H */

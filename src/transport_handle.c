@@ -500,7 +500,13 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 	handle->sent = true;
 	if (curl_easy_getinfo(handle->easy, CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK &&
 		tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL)
-		strlcpy(handle->transfer->pub.tls_version, transport_tls_version(tls->internals), sizeof(handle->transfer->pub.tls_version));
+	{
+		DmshookTransfer *pub = &handle->transfer->pub;
+
+		strlcpy(pub->tls_version, transport_tls_version(tls->internals, &pub->tls_cipher), sizeof(pub->tls_version));
+		if (handle->tls_begun_at != 0)
+			pub->certificate_expires = transport_tls_expires(tls->internals);
+	}
 	return CURL_PREREQFUNC_OK;
 }
 

@@ -144,8 +144,12 @@ extern int64 transport_retry_after(const char *value, size_t len);	/* ms; -1 mal
 extern bool transport_url_host(const char *url, char *host, size_t size, int *port, bool *https);
 extern bool transport_ip_literal(const char *host);
 
-/* transport_tls.c: the only OpenSSL call besides sign.c's. ssl is curl's SSL *. */
-extern const char *transport_tls_version(void *ssl);
+/*
+ * transport_tls.c: OpenSSL's, where it is not sign.c's. ssl is curl's SSL *. The first is asked at each request and
+ * costs nothing; the other one at each new connection (seconds since 1970; 0: there is no certificate).
+ */
+extern const char *transport_tls_version(void *ssl, int *cipher);
+extern int64 transport_tls_expires(void *ssl);
 
 /* Microseconds of a clock that never goes back. */
 extern int64 transport_now(void);

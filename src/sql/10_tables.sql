@@ -210,6 +210,7 @@ CREATE TABLE dmshook.attempt (
 	connect_us       int,
 	tls_us           int,
 	first_byte_us    int,
+	tls_cipher       smallint,
 	tls_version      text,
 	local_address    inet,
 	remote_address   inet,
@@ -226,6 +227,7 @@ COMMENT ON TABLE dmshook.attempt IS 'one HTTP request; append-only, written by t
 COMMENT ON COLUMN dmshook.attempt.kind IS 'd delivery, t test, p probe, r redelivery, y replay';
 COMMENT ON COLUMN dmshook.attempt.outcome IS 'o ok, h http_error, t timeout, d dns_error, c connect_error, s tls_error, b blocked_address, r redirect, l too_large, p protocol_error, i internal_error; NULL: no request was made';
 COMMENT ON COLUMN dmshook.attempt.final IS 'd delivered, x exhausted, c cancelled, e expired; NULL: it will be tried again, or a test';
+COMMENT ON COLUMN dmshook.attempt.tls_cipher IS 'number in IANA''s registry of TLS cipher suites, its 16 bits with a sign';
 COMMENT ON COLUMN dmshook.attempt.body IS 'the body sent, where it cannot be built again from the event';
 
 CREATE TABLE dmshook.webhook_state (
@@ -240,9 +242,12 @@ CREATE TABLE dmshook.webhook_state (
 	last_hint       text,
 	circuit_open_since timestamptz,
 	next_probe_at   timestamptz,
-	probes          int NOT NULL DEFAULT 0
+	probes          int NOT NULL DEFAULT 0,
+	certificate_expires_at timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE dmshook.webhook_state IS 'health of a webhook; written by the dispatcher at most once a second';
+
+COMMENT ON COLUMN dmshook.webhook_state.certificate_expires_at IS 'of the receiver''s certificate, as of the last TLS handshake; infinity: not known again since the url changed';
 
 CREATE TABLE dmshook.webhook_count (
 	webhook int,

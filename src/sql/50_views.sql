@@ -189,6 +189,10 @@ COMMENT ON COLUMN dmshook.deliveries.finished_at IS 'when it was delivered, give
 COMMENT ON COLUMN dmshook.deliveries.payload IS 'the body, byte for byte; NULL for methods without one';
 COMMENT ON COLUMN dmshook.deliveries.sequence IS 'id of the event; ORDER BY sequence DESC LIMIT 50 shows the latest ones, by an index';
 
+CREATE FUNCTION dmshook._tls_cipher(number smallint) RETURNS text
+	AS 'MODULE_PATHNAME', 'dmshook_sql_tls_cipher' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION dmshook._tls_cipher IS 'the name of a TLS cipher suite, by its number';
+
 CREATE VIEW dmshook.attempts AS
 	SELECT w.name AS webhook, dmshook._message_id(a.event, a.nonce) AS message_id,
 		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END) AS event_type,
@@ -203,6 +207,7 @@ CREATE VIEW dmshook.attempts AS
 		round(a.tls_us / 1000.0, 3) AS tls_ms, round(a.first_byte_us / 1000.0, 3) AS first_byte_ms,
 		a.local_address, a.remote_address,
 		CASE a.http_version WHEN 10 THEN '1.0' WHEN 11 THEN '1.1' WHEN 20 THEN '2' WHEN 30 THEN '3' END AS http_version, a.tls_version,
+		dmshook._tls_cipher(a.tls_cipher) AS tls_cipher,
 		dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(a.event, a.nonce),
 			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END),
 			a.at, a.attempt, a.kind = 't', v.options) AS request_headers,

@@ -342,6 +342,7 @@ BEGIN
 		FROM dmshook.watched v WHERE v.hint IS NOT NULL;
 	RETURN QUERY SELECT * FROM dmshook._check_vault();
 	RETURN QUERY SELECT * FROM dmshook._check_webhooks();
+	RETURN QUERY SELECT * FROM dmshook._check_certificates();
 	RETURN QUERY SELECT * FROM dmshook._check_alerts();
 END
 $$;

@@ -213,6 +213,8 @@ test_request(void)
 	CHECK(has(t->response_headers, "HTTP/1.1 200") && has(t->response_headers, "Content-Type: text/plain"), "%s", t->response_headers);
 	CHECK(t->http_version == 11 && strcmp(t->tls_version, "TLSv1.3") == 0, "%d %s", t->http_version, t->tls_version);
 	CHECK(strcmp(t->remote_address, "127.0.0.1") == 0 && strcmp(t->local_address, "127.0.0.1") == 0, "%s %s", t->remote_address, t->local_address);
+	CHECK(t->tls_cipher >= 0x1301 && t->tls_cipher <= 0x1303 && has(dmshook_tls_cipher_name(t->tls_cipher), "TLS_"), "%x", t->tls_cipher);
+	CHECK(llabs(t->certificate_expires - (int64) time(NULL) - 10 * 86400) < 300, "%lld", (long long) t->certificate_expires);
 	CHECK(t->dns_us >= 0 && t->connect_us > 0 && t->tls_us > 0 && t->first_byte_us > 0 && t->duration_us >= t->tls_us + t->first_byte_us,
 		  "%d %d %d %d %d", t->dns_us, t->connect_us, t->tls_us, t->first_byte_us, t->duration_us);
 	CHECK(t->retry_after_ms == -1, "%lld", (long long) t->retry_after_ms);
@@ -228,6 +230,7 @@ test_request(void)
 	t = wait_finished();
 	r = t->response_body ? t->response_body : "";
 	CHECK(t->dns_us == 0 && t->connect_us == 0 && t->tls_us == 0 && t->first_byte_us > 0, "%d %d %d", t->dns_us, t->connect_us, t->tls_us);
+	CHECK(t->tls_cipher >= 0x1301 && t->tls_cipher <= 0x1303 && t->certificate_expires == 0, "a kept connection's certificate is not looked at: %x %lld", t->tls_cipher, (long long) t->certificate_expires);
 	CHECK(strcmp(t->tls_version, "TLSv1.3") == 0 && strcmp(t->remote_address, "127.0.0.1") == 0, "%s %s", t->tls_version, t->remote_address);
 	CHECK(has(r, "\r\nwebhook-id: msg_2\r\n") && !has(r, "dmshook-event") && has(r, "\r\nauthorization: Bearer canary\r\n"), "%s", r);
 	CHECK(has(r, "\r\nContent-Length: 0\r\n"), "%s", r);
@@ -568,6 +571,7 @@ test_tls(void)
 	EXPECT(at("POST", "good.test", "plain", "/status/200"), DMSHOOK_TLS_ERROR, 0, "does not speak TLS", "plain http");
 	t = request(at("POST", "good.test", "tls12", "/status/200"), "{}");
 	CHECK(t->outcome == DMSHOOK_OK && strcmp(t->tls_version, "TLSv1.2") == 0, "%s %s", t->error, t->tls_version);
+	CHECK(has(dmshook_tls_cipher_name(t->tls_cipher), "TLS_ECDHE_ECDSA_WITH_"), "%x", t->tls_cipher);
 	dmshook_transport_put(t);
 
 	/* an authority of the webhook's own, instead of the bundle; kept connections are not shared across */
