@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "common/pg_prng.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -184,18 +185,18 @@ end_without_request(DmshookFlight *flight, DmshookOutcome outcome, const char *e
 	end_flight(flight, -1);
 }
 
+/* name: with its colon and blank. What does not fit is cut off, as the transport will say. */
 static void
-			add_header(DmshookTransfer *transfer, const char *format,...) pg_attribute_printf(2, 3);
-
-static void
-add_header(DmshookTransfer *transfer, const char *format,...)
+add_header(DmshookTransfer *transfer, const char *name, const char *value, int len)
 {
-	va_list		args;
+	char	   *at = transfer->header[transfer->nheaders++];
+	int			n = (int) strlen(name);
 
-	Assert(transfer->nheaders < DMSHOOK_DYNAMIC_HEADERS);
-	va_start(args, format);
-	vsnprintf(transfer->header[transfer->nheaders++], DMSHOOK_HEADER_SIZE, format, args);
-	va_end(args);
+	Assert(transfer->nheaders <= DMSHOOK_DYNAMIC_HEADERS);
+	len = Min(len, DMSHOOK_HEADER_SIZE - 1 - n);
+	memcpy(at, name, n);
+	memcpy(at + n, value, len);
+	at[n + len] = '\0';
 }
 
 /* Headers of this very request; false: it cannot be signed. */
@@ -206,6 +207,7 @@ set_headers(DmshookFlight *flight, DmshookTransfer *transfer, const void *body, 
 	DmshookAttempt *a = &flight->attempt;
 	char		id[DMSHOOK_MESSAGE_ID_LEN + 1];
 	char		signature[DMSHOOK_MAX_SIGNERS * (DMSHOOK_V1_LEN + 1)];
+	char		number[MAXINT8LEN + 1];
 	char	   *at = signature;
 	int64		seconds = timestamptz_to_time_t(a->at);
 
@@ -218,13 +220,13 @@ set_headers(DmshookFlight *flight, DmshookTransfer *transfer, const void *body, 
 			return false;
 		at += DMSHOOK_V1_LEN;
 	}
-	add_header(transfer, "webhook-id: %s", id);
-	add_header(transfer, "webhook-timestamp: " INT64_FORMAT, seconds);
-	add_header(transfer, "webhook-signature: %s", signature);
-	add_header(transfer, "dmshook-event: %.*s", flight->event->type.len, flight->event->type.data);
-	add_header(transfer, "dmshook-attempt: %d", a->attempt);
+	add_header(transfer, "webhook-id: ", id, DMSHOOK_MESSAGE_ID_LEN);
+	add_header(transfer, "webhook-timestamp: ", number, pg_lltoa(seconds, number));
+	add_header(transfer, "webhook-signature: ", signature, at - signature);
+	add_header(transfer, "dmshook-event: ", flight->event->type.data, flight->event->type.len);
+	add_header(transfer, "dmshook-attempt: ", number, pg_ltoa(a->attempt, number));
 	if (flight->entry == NULL)
-		add_header(transfer, "dmshook-test: 1");
+		add_header(transfer, "dmshook-test: ", "1", 1);
 	return true;
 }
 

@@ -146,27 +146,40 @@ set_int(TupleTableSlot *slot, int col, int value)
 	slot->tts_values[col] = Int32GetDatum(value);
 }
 
+/* The address that a column got last: most of a batch are alike. */
+typedef struct LastAddress
+{
+	char		text[64];
+	bool		valid;
+	inet		value;
+} LastAddress;
+
 /* An address as curl prints it; what inet does not know becomes NULL. */
 static void
 set_address(TupleTableSlot *slot, int col, const char *address)
 {
+	static LastAddress seen[2];
+	LastAddress *last = &seen[col == COL_REMOTE_ADDRESS];
 	inet	   *value;
-	unsigned char *bytes;
-	unsigned char parsed[16];
-	int			family;
 
 	slot->tts_isnull[col] = true;
 	if (address == NULL || address[0] == '\0')
 		return;
-	family = strchr(address, ':') ? AF_INET6 : AF_INET;
-	if (inet_pton(family, address, parsed) != 1)
+	if (strcmp(last->text, address) != 0)
+	{
+		int			family = strchr(address, ':') ? AF_INET6 : AF_INET;
+
+		strlcpy(last->text, address, sizeof(last->text));
+		memset(&last->value, 0, sizeof(last->value));
+		last->valid = inet_pton(family, address, ip_addr(&last->value)) == 1;
+		ip_family(&last->value) = family == AF_INET6 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
+		ip_bits(&last->value) = ip_maxbits(&last->value);
+		SET_INET_VARSIZE(&last->value);
+	}
+	if (!last->valid)
 		return;
-	value = palloc0(sizeof(inet));
-	ip_family(value) = family == AF_INET6 ? PGSQL_AF_INET6 : PGSQL_AF_INET;
-	ip_bits(value) = ip_maxbits(value);
-	bytes = ip_addr(value);
-	memcpy(bytes, parsed, ip_addrsize(value));
-	SET_INET_VARSIZE(value);
+	value = palloc(sizeof(inet));
+	*value = last->value;
 	slot->tts_values[col] = InetPGetDatum(value);
 	slot->tts_isnull[col] = false;
 }

@@ -82,6 +82,19 @@ dmshook_parse_message_id(const char *text, int len, int64 *id, int64 *nonce)
 		decode_base62(text + 4 + ID_DIGITS, (uint64 *) nonce);
 }
 
+/* So many digits of a number, leading zeros too. */
+static char *
+put_digits(char *at, int value, int digits)
+{
+	for (int i = digits - 1; i >= 0; i--)
+	{
+		at[i] = (char) ('0' + value % 10);
+		value /= 10;
+	}
+	return at + digits;
+}
+
+/* By hand: snprintf costs ten times as much, and each event has one. */
 void
 dmshook_format_timestamp(TimestampTz at, char *buf)
 {
@@ -91,14 +104,47 @@ dmshook_format_timestamp(TimestampTz at, char *buf)
 	/* without a time zone to convert to, a timestamptz is taken apart in UTC */
 	if (timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
 		elog(ERROR, "timestamp out of range");
-	snprintf(buf, DMSHOOK_TIMESTAMP_SIZE, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ",
-			 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+	if (tm.tm_year < 0 || tm.tm_year > 9999)
+	{
+		snprintf(buf, DMSHOOK_TIMESTAMP_SIZE, "%04d-%02d-%02dT%02d:%02d:%02d.%06dZ",
+				 tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+		return;
+	}
+	buf = put_digits(buf, tm.tm_year, 4);
+	*buf++ = '-';
+	buf = put_digits(buf, tm.tm_mon, 2);
+	*buf++ = '-';
+	buf = put_digits(buf, tm.tm_mday, 2);
+	*buf++ = 'T';
+	buf = put_digits(buf, tm.tm_hour, 2);
+	*buf++ = ':';
+	buf = put_digits(buf, tm.tm_min, 2);
+	*buf++ = ':';
+	buf = put_digits(buf, tm.tm_sec, 2);
+	*buf++ = '.';
+	buf = put_digits(buf, (int) fsec, 6);
+	*buf++ = 'Z';
+	*buf = '\0';
 }
 
 static void
 append_span(StringInfo buf, DmshookSpan span)
 {
 	appendBinaryStringInfo(buf, span.data, span.len);
+}
+
+/* Nothing in it that JSON escapes? */
+static bool
+is_plain(DmshookSpan span)
+{
+	for (int i = 0; i < span.len; i++)
+	{
+		unsigned char c = (unsigned char) span.data[i];
+
+		if (c < ' ' || c == '"' || c == '\\')
+			return false;
+	}
+	return true;
 }
 
 /* A JSON string, or null. */
@@ -112,6 +158,13 @@ append_json_string(StringInfo buf, DmshookSpan span)
 		appendStringInfoString(buf, "null");
 		return;
 	}
+	if (is_plain(span))
+	{
+		appendStringInfoCharMacro(buf, '"');
+		append_span(buf, span);
+		appendStringInfoCharMacro(buf, '"');
+		return;
+	}
 	text = pnstrdup(span.data, span.len);
 	escape_json(buf, text);
 	pfree(text);
@@ -122,6 +175,7 @@ dmshook_payload_append_server(StringInfo buf, const DmshookEvent *event, bool te
 {
 	char		text[DMSHOOK_MESSAGE_ID_LEN + 1];
 	char		at[DMSHOOK_TIMESTAMP_SIZE];
+	char		sequence[MAXINT8LEN + 1];
 
 	enlargeStringInfo(buf, event->data.len + event->who.len + event->source.len + 256);
 	dmshook_message_id(event->id, event->nonce, text);
@@ -135,7 +189,9 @@ dmshook_payload_append_server(StringInfo buf, const DmshookEvent *event, bool te
 		appendStringInfoString(buf, ",\"test\":true");
 	appendStringInfoString(buf, ",\"timestamp\":\"");
 	appendStringInfoString(buf, at);
-	appendStringInfo(buf, "\",\"sequence\":" INT64_FORMAT ",\"source\":", event->id);
+	appendStringInfoString(buf, "\",\"sequence\":");
+	appendBinaryStringInfo(buf, sequence, pg_lltoa(event->id, sequence));
+	appendStringInfoString(buf, ",\"source\":");
 	append_span(buf, event->source);
 	appendStringInfoString(buf, ",\"tenant\":");
 	append_json_string(buf, event->tenant);

@@ -1,10 +1,9 @@
 /*
  * transport.c - HTTPS requests, many at a time, without waiting.
  *
- * Runs in the dispatcher, outside transactions. One curl multi handle, driven
- * by curl_multi_socket_action; its sockets are in an epoll descriptor of ours,
- * which stands in the dispatcher's WaitEventSet beside the latch. Nothing here waits
- * longer than it is told to, and nothing needs a lock.
+ * Runs in the dispatcher, outside transactions. Nothing here waits longer than it is
+ * told to, and nothing needs a lock. Requests are spread over a few of curl's multi
+ * handles, the lanes (transport_lanes.c).
  *
  * Memory: transfers and curl handles are malloc'ed and pooled for the life of the
  * process (a palloc that fails would longjmp through curl's callbacks).
@@ -17,22 +16,20 @@
  * What never happens here: an ereport inside a callback of curl; curl's
  * cleanup at exit (it may join threads).
  *
- * transport_handle.c has a single curl handle and its callbacks,
+ * transport_lanes.c has curl's multi handles, sockets and timers,
+ * transport_handle.c a single curl handle and its callbacks,
  * transport_mail.c a mail,
  * transport_settings.c what the settings say, transport_result.c the words for
  * what went wrong, transport_parse.c URLs.
  */
 #include "postgres.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "transport_private.h"
 
-#define EVENTS_A_ROUND	256
 #define SERIAL_BUCKETS	64		/* power of two */
 
 /* So many handles are made before one of another endpoint is set up anew. */
@@ -52,24 +49,11 @@
 #define LOOKUP_LIFE		INT64CONST(30000000)
 #define LOOKUPS_TO_COUNT	1024
 
-/* What epoll does for a descriptor. */
-typedef struct Socket
-{
-	uint8		registered;		/* EPOLLIN | EPOLLOUT as epoll has it; 0: not there */
-	uint8		wanted;			/* as curl wants it */
-	bool		ours;			/* closed through close_socket(), so that it may stay registered */
-} Socket;
-
-CURLM	   *transport_multi = NULL;
-static int	epoll_fd = -1;
-static Socket *sockets = NULL;	/* by descriptor */
-static int	nsockets = 0;
-static int64 timer_at = -1;		/* us; -1: none */
-static bool broken = false;		/* a callback failed; the process must start again */
 static int	taken = 0;			/* transfers taken, not started */
 static int	started = 0;
 static int	waiting = 0;		/* finished, not handed out */
 static int	nhandles = 0;
+static int	busy[SERIAL_BUCKETS];	/* handles under way, by their serial */
 static int	idle_transfers = 0;
 
 static int64 lookups[LOOKUPS_TO_COUNT]; /* when each ends to count; a ring, oldest at first_lookup */
@@ -84,16 +68,12 @@ static dlist_head idle_list = DLIST_STATIC_INIT(idle_list);
 
 static void block_signals(sigset_t *before);
 static void allow_signals(const sigset_t *before);
-static bool make_room(curl_socket_t fd);
-static void watch(curl_socket_t fd, uint8 wanted);
-static int	on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg);
-static int	on_timer(CURLM *m, long timeout_ms, void *arg);
-static void act(curl_socket_t fd, int what);
 static void collect(void);
 static void finish(TransportTransfer *transfer);
 static TransportHandle *take_handle(uint64 serial);
 static void give_handle(TransportHandle *handle);
 static dlist_head * bucket(uint64 serial);
+static int	choose_lane(const TransportHandle *handle, const DmshookEndpoint *endpoint);
 static void note_lookup(TransportHandle *handle);
 static int	usable_connections(void);
 static void transfer_reset(TransportTransfer *transfer);
@@ -113,29 +93,21 @@ dmshook_transport_init(void)
 {
 	for (int i = 0; i < SERIAL_BUCKETS; i++)
 		dlist_init(&idle_by_serial[i]);
-
-	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (epoll_fd < 0)
-		ereport(ERROR,
-				(errcode_for_socket_access(),
-				 errmsg("could not make an epoll descriptor: %m")));
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
-		(transport_multi = curl_multi_init()) == NULL ||
 		(transport_settings.share = curl_share_init()) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("could not initialize libcurl")));
 
-	/* a TLS session is resumed by whichever handle connects next; connections are the multi handle's anyway */
+	/* a TLS session is resumed, and a looked-up address used, by whichever handle connects next */
 	if (curl_share_setopt(transport_settings.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) != CURLSHE_OK ||
-		curl_multi_setopt(transport_multi, CURLMOPT_SOCKETFUNCTION, on_socket) != CURLM_OK ||
-		curl_multi_setopt(transport_multi, CURLMOPT_TIMERFUNCTION, on_timer) != CURLM_OK ||
-		curl_multi_setopt(transport_multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX) != CURLM_OK)
+		curl_share_setopt(transport_settings.share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS) != CURLSHE_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("libcurl refused an option of its multi handle"),
+				 errmsg("libcurl refused to share between its handles"),
 				 errhint("libcurl 7.85 or later is needed.")));
-	transport_settings_init(transport_multi);
+	transport_lanes_init();
+	transport_settings_init();
 }
 
 static void
@@ -153,120 +125,21 @@ allow_signals(const sigset_t *before)
 	pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
-/*
- * Sockets. A kept connection stays in epoll between two requests
- * (curl says REMOVE and, with the next request, IN: two system calls each time).
- * So a socket must be taken out before it is closed, or its number, used again,
- * would never wake; and an event that nobody waits for (the peer closed an
- * idle connection) takes it out, or epoll would report it for ever.
- */
-static bool
-make_room(curl_socket_t fd)
-{
-	int			size = Max(nsockets, 1024);
-	Socket	   *bigger;
-
-	if (fd < nsockets)
-		return true;
-	while (size <= fd)
-		size *= 2;
-	bigger = realloc(sockets, (size_t) size * sizeof(Socket));
-	if (bigger == NULL)
-		return false;
-	memset(bigger + nsockets, 0, (size_t) (size - nsockets) * sizeof(Socket));
-	sockets = bigger;
-	nsockets = size;
-	return true;
-}
-
-static void
-watch(curl_socket_t fd, uint8 wanted)
-{
-	Socket	   *s = &sockets[fd];
-	struct epoll_event event;
-
-	s->wanted = wanted;
-	if (s->registered == wanted)
-		return;
-	memset(&event, 0, sizeof(event));
-	event.events = wanted;
-	event.data.fd = fd;
-	if (wanted == 0)
-		epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	else if (epoll_ctl(epoll_fd, s->registered == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) < 0 &&
-			 ((errno != EEXIST && errno != ENOENT) ||
-			  epoll_ctl(epoll_fd, errno == EEXIST ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) < 0))
-		broken = true;
-	s->registered = wanted;
-}
-
-void
-transport_socket_opened(curl_socket_t fd)
-{
-	if (make_room(fd))
-	{
-		sockets[fd].registered = sockets[fd].wanted = 0;
-		sockets[fd].ours = true;
-	}
-}
-
-void
-transport_socket_closed(curl_socket_t fd)
-{
-	if (fd >= nsockets)
-		return;
-	watch(fd, 0);
-	sockets[fd].ours = false;
-}
-
-/* Descriptors of curl's own (the resolver's) are closed without a word: they leave epoll at once. */
-static int
-on_socket(CURL *easy pg_attribute_unused(), curl_socket_t fd, int what, void *arg pg_attribute_unused(),
-		  void *socket_arg pg_attribute_unused())
-{
-	if (!make_room(fd))
-	{
-		broken = true;
-		return 0;
-	}
-	if (what != CURL_POLL_REMOVE)
-		watch(fd, (uint8) (((what & CURL_POLL_IN) ? EPOLLIN : 0) | ((what & CURL_POLL_OUT) ? EPOLLOUT : 0)));
-	else if (sockets[fd].ours)
-		sockets[fd].wanted = 0;
-	else
-		watch(fd, 0);
-	return 0;
-}
-
-static int
-on_timer(CURLM *m pg_attribute_unused(), long timeout_ms, void *arg pg_attribute_unused())
-{
-	timer_at = timeout_ms < 0 ? -1 : transport_now() + timeout_ms * INT64CONST(1000);
-	return 0;
-}
-
-static void
-act(curl_socket_t fd, int what)
-{
-	int			running;
-
-	if (curl_multi_socket_action(transport_multi, fd, what, &running) != CURLM_OK)
-		broken = true;
-}
-
 int
 dmshook_transport_fd(void)
 {
-	return epoll_fd;
+	return transport_lanes_fd();
 }
 
 long
 dmshook_transport_timeout(void)
 {
+	int64		timer_at;
 	int64		left;
 
 	if (waiting > 0)
 		return 0;
+	timer_at = transport_lanes_timer();
 	if (timer_at < 0)
 		return -1;
 	left = timer_at - transport_now();
@@ -276,55 +149,37 @@ dmshook_transport_timeout(void)
 void
 dmshook_transport_run(int wait_ms)
 {
-	struct epoll_event events[EVENTS_A_ROUND];
+	struct epoll_event events[TRANSPORT_EVENTS];
 	sigset_t	before;
+	int64		timer;
 	int			n;
 
 	/* what was started since goes out now, before any waiting */
-	if (timer_at >= 0 && timer_at <= transport_now())
+	timer = transport_lanes_timer();
+	if (timer >= 0 && timer <= transport_now())
 	{
-		timer_at = -1;
 		block_signals(&before);
-		act(CURL_SOCKET_TIMEOUT, 0);
+		transport_lanes_run_timers();
 		collect();
 		allow_signals(&before);
 	}
 	if (wait_ms > 0)
 	{
-		long		timer = dmshook_transport_timeout();
-
+		timer = dmshook_transport_timeout();
 		if (timer >= 0 && timer < wait_ms)
 			wait_ms = (int) timer;
 	}
-	n = epoll_wait(epoll_fd, events, EVENTS_A_ROUND, wait_ms);
+	n = transport_lanes_wait(wait_ms, events);
 
 	block_signals(&before);
-	for (int i = 0; i < n; i++)
-	{
-		curl_socket_t fd = events[i].data.fd;
-		uint32		got = events[i].events;
-
-		/* an earlier event of this round may have closed it */
-		if (fd >= nsockets || sockets[fd].registered == 0)
-			continue;
-		if (sockets[fd].wanted == 0)
-			watch(fd, 0);
-		else
-			act(fd, ((got & (EPOLLIN | EPOLLHUP)) ? CURL_CSELECT_IN : 0) |
-				((got & EPOLLOUT) ? CURL_CSELECT_OUT : 0) |
-				((got & EPOLLERR) ? CURL_CSELECT_ERR : 0));
-	}
-	if (timer_at >= 0 && timer_at <= transport_now())
-	{
-		timer_at = -1;
-		act(CURL_SOCKET_TIMEOUT, 0);
-	}
+	transport_lanes_run_events(events, n);
+	transport_lanes_run_timers();
 	collect();
 	allow_signals(&before);
 
 	if (transport_settings.recheck_until != 0 && transport_settings.recheck_until < transport_now())
 		transport_settings.recheck_until = 0;
-	if (broken)
+	if (transport_lanes_broken())
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("libcurl or epoll failed in the dispatcher"),
@@ -338,15 +193,14 @@ static void
 collect(void)
 {
 	CURLMsg    *message;
-	int			left;
 
-	while ((message = curl_multi_info_read(transport_multi, &left)) != NULL)
+	while ((message = transport_lanes_message()) != NULL)
 	{
 		TransportHandle *handle = NULL;
 		TransportTransfer *transfer;
 		CURLcode	code = message->data.result;
 
-		if (message->msg != CURLMSG_DONE || transport_mail_end(message->easy_handle, code) ||
+		if (transport_mail_end(message->easy_handle, code) ||
 			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle) != CURLE_OK || handle == NULL)
 			continue;
 		transfer = handle->transfer;
@@ -357,7 +211,8 @@ collect(void)
 			transfer->pub.response_headers = transfer->header_buf;
 		if (transfer->pub.response_body_len > 0)
 			transfer->pub.response_body = transfer->body_buf;
-		curl_multi_remove_handle(transport_multi, handle->easy);
+		transport_lane_remove(handle->lane, handle->easy);
+		busy[handle->serial & (SERIAL_BUCKETS - 1)]--;
 		give_handle(handle);
 		transfer->handle = NULL;
 		dlist_delete(&transfer->node);
@@ -442,16 +297,21 @@ dmshook_transport_start(DmshookTransfer *pub)
 	else
 	{
 		if (handle->serial != pub->endpoint->serial || handle->generation != transport_settings.generation)
+		{
 			problem = transport_handle_setup(handle, pub->endpoint);
+			if (problem == NULL)
+				handle->lane = choose_lane(handle, pub->endpoint);
+		}
 		if (problem == NULL)
 			problem = transport_handle_prepare(handle, transfer);
-		if (problem == NULL && curl_multi_add_handle(transport_multi, handle->easy) != CURLM_OK)
+		if (problem == NULL && !transport_lane_add(handle->lane, handle->easy))
 			problem = "libcurl refused it";
 	}
 	if (problem == NULL)
 	{
 		transfer->handle = handle;
 		transfer->state = TRANSPORT_STARTED;
+		busy[handle->serial & (SERIAL_BUCKETS - 1)]++;
 		dlist_push_tail(&started_list, &transfer->node);
 		started++;
 		return;
@@ -524,7 +384,8 @@ dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), vo
 		if (which != NULL && !which(&transfer->pub, arg))
 			continue;
 		note_lookup(transfer->handle);
-		curl_multi_remove_handle(transport_multi, transfer->handle->easy);
+		transport_lane_remove(transfer->handle->lane, transfer->handle->easy);
+		busy[transfer->handle->serial & (SERIAL_BUCKETS - 1)]--;
 		give_handle(transfer->handle);
 		transfer->handle = NULL;
 		dlist_delete(&transfer->node);
@@ -585,6 +446,23 @@ static dlist_head *
 bucket(uint64 serial)
 {
 	return &idle_by_serial[serial & (SERIAL_BUCKETS - 1)];
+}
+
+/*
+ * A host's requests go to lanes in turn, by how many are under way, and begin
+ * at the same one: so a lone request finds the connection that the last one left, also
+ * another webhook's, and many spread evenly. HTTP/2 has one connection for many.
+ */
+static int
+choose_lane(const TransportHandle *handle, const DmshookEndpoint *endpoint)
+{
+	uint32		first = (uint32) handle->port;
+
+	for (const char *c = handle->host; *c != '\0'; c++)
+		first = first * 31 + (unsigned char) *c;
+	if (endpoint->http_version != 20)
+		first += (uint32) busy[endpoint->serial & (SERIAL_BUCKETS - 1)];
+	return (int) (first % TRANSPORT_LANES);
 }
 
 static TransportHandle *

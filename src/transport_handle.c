@@ -30,6 +30,9 @@
 #define MAX_IDLE	90
 #define MAX_LIFE	TRANSPORT_MAX_CONNECTION_LIFE
 
+/* Bytes. curl asks a receiver whether it wants a body beyond 1 MB; each header costs time, also one that says not to. */
+#define EXPECT_BODY	(256 * 1024)
+
 /* Seconds. The guard looks at every address, so a longer time would be safe; a shorter one costs lookups. */
 #define DNS_CACHE	20
 
@@ -72,6 +75,7 @@ void
 transport_handle_free(TransportHandle *handle)
 {
 	curl_easy_cleanup(handle->easy);
+	curl_url_cleanup(handle->url);
 	if (handle->own_text != NULL)
 		explicit_bzero(handle->own_text, handle->own_size);
 	free(handle->own_text);
@@ -87,6 +91,12 @@ transport_handle_setup(TransportHandle *handle, const DmshookEndpoint *endpoint)
 	handle->generation = 0;
 	curl_easy_reset(handle->easy);
 	if (!transport_url_host(endpoint->url, handle->host, sizeof(handle->host), &handle->port, &handle->https))
+		return "the URL is malformed";
+	curl_url_cleanup(handle->url);
+	handle->url = curl_url();
+	if (handle->url == NULL)
+		return "memory is short";
+	if (curl_url_set(handle->url, CURLUPART_URL, endpoint->url, CURLU_PATH_AS_IS | CURLU_DISALLOW_USER) != CURLUE_OK)
 		return "the URL is malformed";
 	if ((problem = setup_headers(handle, endpoint)) != NULL)
 		return problem;
@@ -120,7 +130,8 @@ header_problem(const char *line, size_t size)
 		return "a header holds a line break";
 	for (size_t i = 0; i < lengthof(framing); i++)
 	{
-		if (same_header_name(line, framing[i], (size_t) (colon - line)))
+		/* most differ in the first letter */
+		if ((line[0] | 0x20) == framing[i][0] && same_header_name(line, framing[i], (size_t) (colon - line)))
 			return "a header would interfere with the framing of the request";
 	}
 	return NULL;
@@ -151,10 +162,8 @@ static const char *
 setup_headers(TransportHandle *handle, const DmshookEndpoint *endpoint)
 {
 	bool		has_body = strcmp(endpoint->method, "GET") != 0 && strcmp(endpoint->method, "DELETE") != 0;
-	static char expect[] = "Expect:";	/* empty: curl does not ask before it sends a long body */
 	static char content_type[] = "content-type: application/json";
 	static char user_agent[] = "user-agent: dmshook/" DMSHOOK_VERSION;
-	struct curl_slist *node = handle->fixed;
 	size_t		size = 0;
 	char	   *text;
 
@@ -165,15 +174,11 @@ setup_headers(TransportHandle *handle, const DmshookEndpoint *endpoint)
 	handle->own_text = NULL;
 	handle->own = NULL;
 
-	node->data = expect;
+	handle->nfixed = 0;
 	if (has_body && !endpoint_has_header(endpoint, "content-type"))
-		(++node)->data = content_type;
+		handle->fixed[handle->nfixed++].data = content_type;
 	if (!endpoint_has_header(endpoint, "user-agent"))
-		(++node)->data = user_agent;
-	for (struct curl_slist *n = handle->fixed; n < node; n++)
-		n->next = n + 1;
-	handle->last_fixed = node;
-	node->next = NULL;
+		handle->fixed[handle->nfixed++].data = user_agent;
 
 	if (endpoint->nheaders == 0)
 		return NULL;
@@ -245,8 +250,7 @@ setup_method(TransportHandle *handle, const DmshookEndpoint *endpoint)
 static bool
 setup_options(TransportHandle *handle, const DmshookEndpoint *endpoint)
 {
-	SET(CURLOPT_URL, endpoint->url);
-	SET(CURLOPT_HTTPHEADER, handle->fixed);
+	SET(CURLOPT_CURLU, handle->url);
 	SET(CURLOPT_PRIVATE, handle);
 	SET(CURLOPT_ERRORBUFFER, handle->errbuf);
 	SET(CURLOPT_SHARE, transport_settings.share);
@@ -325,11 +329,15 @@ setup_tls(TransportHandle *handle, const DmshookEndpoint *endpoint)
 const char *
 transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 {
+	static char expect[] = "Expect:";	/* empty: curl does not ask before it sends a long body */
 	DmshookTransfer *request = &transfer->pub;
-	struct curl_slist *last = handle->last_fixed;
+	struct curl_slist first;
+	struct curl_slist *last = &first;
 
 	if (request->nheaders < 0 || request->nheaders > DMSHOOK_DYNAMIC_HEADERS)
 		return "there are too many headers";
+	for (int i = 0; i < handle->nfixed; i++)
+		last = last->next = &handle->fixed[i];
 	for (int i = 0; i < request->nheaders; i++)
 	{
 		const char *problem = header_problem(request->header[i], DMSHOOK_HEADER_SIZE);
@@ -337,8 +345,12 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 		if (problem != NULL)
 			return problem;
 		handle->dynamic[i].data = request->header[i];
-		last->next = &handle->dynamic[i];
-		last = &handle->dynamic[i];
+		last = last->next = &handle->dynamic[i];
+	}
+	if (request->body_len > EXPECT_BODY)
+	{
+		handle->expect.data = expect;
+		last = last->next = &handle->expect;
 	}
 	last->next = handle->own;
 
@@ -354,7 +366,8 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 			return "the body is too long for libcurl";
 	}
 
-	if (curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 0L) != CURLE_OK)	/* see before_request() */
+	if (curl_easy_setopt(handle->easy, CURLOPT_HTTPHEADER, first.next) != CURLE_OK ||
+		curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 0L) != CURLE_OK)	/* see before_request() */
 		return "libcurl refused an option";
 
 	handle->transfer = transfer;
@@ -383,7 +396,7 @@ set_url(TransportHandle *handle, TransportTransfer *transfer)
 		if (!handle->url_has_query)
 			return true;
 		handle->url_has_query = false;
-		return curl_easy_setopt(handle->easy, CURLOPT_URL, url) == CURLE_OK;
+		return curl_easy_setopt(handle->easy, CURLOPT_CURLU, handle->url) == CURLE_OK;
 	}
 
 	if (query[0] == '?' || query[0] == '&')
@@ -394,7 +407,9 @@ set_url(TransportHandle *handle, TransportTransfer *transfer)
 	if (whole == NULL)
 		return false;
 	snprintf(whole, size, "%s%s%s", url, separator, query);
-	code = curl_easy_setopt(handle->easy, CURLOPT_URL, whole);	/* copies it */
+	code = curl_easy_setopt(handle->easy, CURLOPT_CURLU, NULL);
+	if (code == CURLE_OK)
+		code = curl_easy_setopt(handle->easy, CURLOPT_URL, whole);	/* copies it */
 	free(whole);
 	handle->url_has_query = true;
 	return code == CURLE_OK;

@@ -66,7 +66,7 @@ dmshook_transport_mail_start(const DmshookMail *what)
 	mail.message = what->message;
 	mail.len = what->len;
 	mail.easy = curl_easy_init();
-	if (mail.easy != NULL && setup(what) && curl_multi_add_handle(transport_multi, mail.easy) == CURLM_OK)
+	if (mail.easy != NULL && setup(what) && transport_lane_add(0, mail.easy))
 		return true;
 	clear();
 	return false;
@@ -275,7 +275,7 @@ transport_mail_end(CURL *easy, CURLcode code)
 	else if (mail.reply[0] != '\0')
 		snprintf(result->error, sizeof(result->error), "%sthe mail server said: %s",
 				 code == CURLE_LOGIN_DENIED ? "user or password were refused; " : "", mail.reply);
-	curl_multi_remove_handle(transport_multi, easy);
+	transport_lane_remove(0, easy);
 	clear();
 	mail.ended = true;
 	return true;

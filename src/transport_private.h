@@ -8,6 +8,7 @@
 #include "transport.h"
 
 #include <curl/curl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "lib/ilist.h"
@@ -15,11 +16,13 @@
 #define TRANSPORT_KEEP_HEADERS	8192	/* bytes of response headers that are kept */
 #define TRANSPORT_MAX_HEADERS	(128 * 1024)	/* beyond this they are without end */
 #define TRANSPORT_MAX_RESPONSE	(1024 * 1024)	/* body read at most, most of it to be thrown away */
+#define TRANSPORT_LANES			16
+#define TRANSPORT_EVENTS		256 /* taken from epoll at once */
 #define TRANSPORT_HOST_SIZE		256
 #define TRANSPORT_MAX_CONNECTION_LIFE	600 /* seconds */
 
-/* Expect, content-type, user-agent */
-#define TRANSPORT_FIXED_HEADERS 3
+/* content-type, user-agent */
+#define TRANSPORT_FIXED_HEADERS 2
 
 typedef struct TransportTransfer TransportTransfer;
 
@@ -36,6 +39,8 @@ typedef enum TransportRefusal
 typedef struct TransportHandle
 {
 	CURL	   *easy;
+	CURLU	   *url;			/* the endpoint's, taken apart once: curl would do it with every request */
+	int			lane;
 	uint64		serial;			/* of the endpoint it is set up for */
 	uint64		generation;		/* of the settings then; 0: not set up */
 	TransportTransfer *transfer;	/* NULL: idle */
@@ -47,7 +52,8 @@ typedef struct TransportHandle
 	 * fixed ones, then those of this request (the text is in the transfer), then the endpoint's.
 	 */
 	struct curl_slist fixed[TRANSPORT_FIXED_HEADERS];
-	struct curl_slist *last_fixed;
+	int			nfixed;
+	struct curl_slist expect;
 	struct curl_slist dynamic[DMSHOOK_DYNAMIC_HEADERS];
 	struct curl_slist *own;		/* the endpoint's, nown of them */
 	char	   *own_text;
@@ -98,10 +104,22 @@ struct TransportTransfer
 	bool		out_of_memory;
 };
 
-/* transport.c: called by the callbacks that curl has in transport_handle.c and transport_mail.c */
+/* transport_lanes.c: called by the callbacks that curl has in transport_handle.c and transport_mail.c */
 extern void transport_socket_opened(curl_socket_t fd);
 extern void transport_socket_closed(curl_socket_t fd);
-extern CURLM *transport_multi;
+
+/* transport_lanes.c: curl's multi handles. Those that run curl want all signals blocked. */
+extern void transport_lanes_init(void);
+extern void transport_lanes_limit(int connections);
+extern bool transport_lane_add(int lane, CURL *easy);
+extern void transport_lane_remove(int lane, CURL *easy);
+extern CURLMsg *transport_lanes_message(void);	/* the next one that is done; NULL: none */
+extern int	transport_lanes_fd(void);
+extern int64 transport_lanes_timer(void);	/* us of transport_now(); -1: none */
+extern void transport_lanes_run_timers(void);
+extern int	transport_lanes_wait(int wait_ms, struct epoll_event *events);
+extern void transport_lanes_run_events(const struct epoll_event *events, int n);
+extern bool transport_lanes_broken(void);
 
 /* transport_settings.c: the settings as they are in force, and what goes with them */
 typedef struct TransportSettings
@@ -118,7 +136,7 @@ typedef struct TransportSettings
 
 extern TransportSettings transport_settings;
 
-extern void transport_settings_init(CURLM *multi);
+extern void transport_settings_init(void);
 
 /* transport_handle.c: a handle, and what curl calls back while it is busy. All without ereport. */
 extern TransportHandle *transport_handle_create(void);

@@ -20,8 +20,6 @@
 /* Descriptors that the rest of the process may need. */
 #define OTHER_FILES		256
 
-static CURLM *multi = NULL;
-
 /* what was in force at the last look: dmshook_transport_reload() compares */
 static char *ca_file = NULL;
 static struct stat ca_stat;
@@ -36,9 +34,8 @@ static const char *find_ca_file(void);
 static void stat_ca_file(const char *path, struct stat *result);
 
 void
-transport_settings_init(CURLM *m)
+transport_settings_init(void)
 {
-	multi = m;
 	copy_settings();
 	limit_connections();
 }
@@ -81,9 +78,7 @@ limit_connections(void)
 						 errhint("Raise the limit of open files (ulimit -n, LimitNOFILE), or lower dmshook.max_connections.")));
 		}
 	}
-	/* one more, for a mail */
-	curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) transport_settings.connections + 1);
-	curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) transport_settings.connections + 1);
+	transport_lanes_limit(transport_settings.connections);
 }
 
 /*
