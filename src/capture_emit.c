@@ -75,7 +75,7 @@ dmshook_catalogue_entity(text *type)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("event type \"%s\" does not exist", wanted),
 				 nearest ? errhint("Did you mean \"%s\"? New types are made with dmshook.define_event_type().", nearest) :
-				 errhint("See dmshook.event_type, or make it with dmshook.define_event_type().")));
+				 errhint("See dmshook.event_types, or make it with dmshook.define_event_type().")));
 	/* failure notifications are raised by the dispatcher (notice.c) alone */
 	if (strncmp(wanted, "webhook.", 8) == 0 && MyBackendType != B_BG_WORKER)
 		ereport(ERROR,

@@ -109,6 +109,8 @@ find_function(const char *name, Oid role, Oid *result_type)
 	Oid			function = DatumGetObjectId(DirectFunctionCall1(regprocedurein, CStringGetDatum(name)));
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	Form_pg_proc proc;
+	Oid			owner;
+	bool		definer;
 	bool		fits;
 
 	if (!HeapTupleIsValid(tuple))
@@ -117,6 +119,8 @@ find_function(const char *name, Oid role, Oid *result_type)
 				 errmsg("function %s does not exist", name)));
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 	*result_type = proc->prorettype;
+	owner = proc->proowner;
+	definer = proc->prosecdef;
 	fits = proc->prokind == PROKIND_FUNCTION && !proc->proretset && proc->pronargs == 1 &&
 		proc->proargtypes.values[0] == JSONBOID && (proc->prorettype == JSONBOID || proc->prorettype == TEXTOID);
 	ReleaseSysCache(tuple);
@@ -128,6 +132,12 @@ find_function(const char *name, Oid role, Oid *result_type)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not call function %s", GetUserNameFromId(role, false), name)));
+	/* what its owner puts into it would be done as somebody else */
+	if (!definer && !has_privs_of_role(owner, role))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("function %s now belongs to role \"%s\", who could do as role \"%s\" with it",
+						name, GetUserNameFromId(owner, false), GetUserNameFromId(role, false))));
 	return function;
 }
 

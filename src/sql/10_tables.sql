@@ -141,10 +141,23 @@ CREATE INDEX webhook_secret_webhook ON dmshook.webhook_secret (webhook);
 COMMENT ON COLUMN dmshook.webhook_secret.key_id IS 'the key of dmshook.secret_key_file that decrypts value; NULL: value is the secret itself';
 COMMENT ON TABLE dmshook.webhook_secret IS 'signing keys, credentials and header values; no view shows them';
 
+/* Who is it that calls? src/caller.c says when to ask which. */
+CREATE FUNCTION dmshook._caller() RETURNS text
+	AS 'MODULE_PATHNAME', 'dmshook_sql_caller' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION dmshook._caller IS 'the role of the session (SET ROLE, else who logged in), for people to read';
+
+CREATE FUNCTION dmshook._note_caller() RETURNS void
+	AS 'MODULE_PATHNAME', 'dmshook_sql_note_caller' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION dmshook._note_caller IS 'note the current role, for the SECURITY DEFINER function that is called next';
+
+CREATE FUNCTION dmshook._noted_caller() RETURNS text
+	AS 'MODULE_PATHNAME', 'dmshook_sql_noted_caller' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION dmshook._noted_caller IS 'take the role that was noted: whose rights count in a SECURITY DEFINER function; an error when there is none';
+
 CREATE TABLE dmshook.command (
 	id      bigint PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.command_id'),
 	at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	by_role text NOT NULL DEFAULT session_user,
+	by_role text NOT NULL DEFAULT dmshook._caller(),
 	webhook int,
 	kind    text NOT NULL CHECK (kind IN ('reload', 'redeliver', 'redeliver_dead', 'replay', 'cancel', 'cancel_all', 'drop')),
 	event   bigint,
@@ -273,7 +286,7 @@ COMMENT ON TABLE dmshook.alert IS 'a failure notification; kept as long as dead 
 CREATE TABLE dmshook.change (
 	id      bigint PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.change_id'),
 	at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	by_role text NOT NULL DEFAULT session_user,
+	by_role text NOT NULL DEFAULT dmshook._caller(),
 	webhook text,
 	what    text NOT NULL
 );

@@ -4,8 +4,11 @@
  *
  * The functions that people call run as they are called, for a condition is
  * written for the caller's search_path; all names in them are qualified.
- * What they call next has a fixed search_path. Creating a trigger needs the
- * table's owner.
+ * What they call next has a fixed search_path. Only the table's owner may
+ * have a trigger made: its condition, and what it reads of related rows, is his
+ * (capture_condition.c). So nobody but dmshook's owner may use capture()
+ * in a CREATE TRIGGER of his own, for that takes no more than the TRIGGER privilege;
+ * _set_triggers() does it, for whom the table belongs to.
  */
 CREATE FUNCTION dmshook.capture() RETURNS trigger
 	AS 'MODULE_PATHNAME', 'dmshook_capture' LANGUAGE C;
@@ -265,8 +268,14 @@ COMMENT ON FUNCTION dmshook._set_trigger IS 'create, replace or drop the capture
  * must not wait for long.
  */
 CREATE FUNCTION dmshook._set_triggers(rel regclass, inserts text[], updates text[], deletes text[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET client_min_messages = warning AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' SET client_min_messages = warning AS $$
+DECLARE
+	caller CONSTANT text := dmshook._noted_caller();	-- first of all
 BEGIN
+	IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = rel AND pg_has_role(caller, c.relowner, 'USAGE')) THEN
+		RAISE 'must be owner of table "%" to watch it', rel USING ERRCODE = 'insufficient_privilege',
+			HINT = 'Call dmshook.watch...() as its owner, or as a superuser.';
+	END IF;
 	/* halves of moves between partitions find each other through all three triggers */
 	IF (SELECT c.relkind = 'p' FROM pg_class c WHERE c.oid = rel) AND cardinality(inserts || updates || deletes) > 0 THEN
 		inserts := array_prepend('moves: paired', inserts);
@@ -397,6 +406,7 @@ BEGIN
 	END LOOP;
 	PERFORM dmshook._claim_if_new();
 	PERFORM dmshook._warn_not_preloaded();
+	PERFORM dmshook._note_caller();
 	PERFORM dmshook._set_triggers(rel,
 		ARRAY(SELECT jsonb_array_elements_text(news[1]::jsonb -> 0)),
 		ARRAY(SELECT jsonb_array_elements_text(news[2]::jsonb -> 0)),
@@ -414,9 +424,9 @@ CREATE FUNCTION dmshook.watch_vehicle(rel regclass, status_column name DEFAULT '
 	RETURNS TABLE (event_type text, operation text, condition text, trigger_name text, rows_now bigint, hint text)
 LANGUAGE plpgsql AS $$
 DECLARE
-	sold text := dmshook._rule_test(rel, status_column, sold_values, sold_when);
-	added text := dmshook._rule_test(rel, status_column, added_values, added_when);
-	status text := dmshook._column_refs(rel, ARRAY[status_column]::text[]);
+	sold pg_catalog.text := dmshook._rule_test(rel, status_column, sold_values, sold_when);
+	added pg_catalog.text := dmshook._rule_test(rel, status_column, added_values, added_when);
+	status pg_catalog.text := dmshook._column_refs(rel, ARRAY[status_column]::pg_catalog.text[]);
 BEGIN
 	RETURN QUERY SELECT * FROM dmshook._watch(rel,
 		dmshook._watch_head(rel, 'vehicle', key_columns, key_names, include, exclude, tenant_column, user_column, related),
@@ -438,11 +448,11 @@ CREATE FUNCTION dmshook.watch_deal(rel regclass, status_column name DEFAULT 'sta
 	RETURNS TABLE (event_type text, operation text, condition text, trigger_name text, rows_now bigint, hint text)
 LANGUAGE plpgsql AS $$
 DECLARE
-	enquiry text := dmshook._rule_test(rel, status_column, enquiry_values, enquiry_when);
-	created text := dmshook._rule_test(rel, status_column, created_values, created_when);
-	lost text := dmshook._rule_test(rel, status_column, lost_values, NULL);
-	completed text := dmshook._rule_test(rel, status_column, completed_values, completed_when);
-	status text := dmshook._column_refs(rel, ARRAY[status_column]::text[]);
+	enquiry pg_catalog.text := dmshook._rule_test(rel, status_column, enquiry_values, enquiry_when);
+	created pg_catalog.text := dmshook._rule_test(rel, status_column, created_values, created_when);
+	lost pg_catalog.text := dmshook._rule_test(rel, status_column, lost_values, NULL);
+	completed pg_catalog.text := dmshook._rule_test(rel, status_column, completed_values, completed_when);
+	status pg_catalog.text := dmshook._column_refs(rel, ARRAY[status_column]::pg_catalog.text[]);
 BEGIN
 	/* the clause with a condition comes last: it goes on to the end */
 	RETURN QUERY SELECT * FROM dmshook._watch(rel,
@@ -467,8 +477,8 @@ CREATE FUNCTION dmshook.watch_job(rel regclass, status_column name DEFAULT 'stat
 	RETURNS TABLE (event_type text, operation text, condition text, trigger_name text, rows_now bigint, hint text)
 LANGUAGE plpgsql AS $$
 DECLARE
-	invoiced text := dmshook._rule_test(rel, status_column, invoiced_values, invoiced_when);
-	completed text := dmshook._rule_test(rel, status_column, completed_values, completed_when);
+	invoiced pg_catalog.text := dmshook._rule_test(rel, status_column, invoiced_values, invoiced_when);
+	completed pg_catalog.text := dmshook._rule_test(rel, status_column, completed_values, completed_when);
 BEGIN
 	RETURN QUERY SELECT * FROM dmshook._watch(rel,
 		dmshook._watch_head(rel, 'job', key_columns, key_names, include, exclude, tenant_column, user_column, related),
@@ -491,7 +501,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM dmshook._watch(rel,
 		dmshook._watch_head(rel, 'customer', key_columns, key_names, include, exclude, tenant_column, user_column, related),
 		ARRAY['insert customer.created: always',
-			pg_catalog.concat_ws(' ', 'update customer.updated: changed', dmshook._column_refs(rel, columns::text[]))], NULL);
+			pg_catalog.concat_ws(' ', 'update customer.updated: changed', dmshook._column_refs(rel, columns::pg_catalog.text[]))], NULL);
 END
 $$;
 COMMENT ON FUNCTION dmshook.watch_customer IS 'raise customer.created and customer.updated for a table''s rows; columns: changes of these count, NULL: of any';
@@ -546,6 +556,7 @@ BEGIN
 		RAISE 'table "%" raises no % events', rel, coalesce(unwatch.event_type, 'dmshook') USING ERRCODE = 'undefined_object',
 			HINT = 'SELECT * FROM dmshook.watched shows what is watched.';
 	END IF;
+	PERFORM dmshook._note_caller();
 	IF unwatch.event_type IS NULL THEN
 		PERFORM dmshook._set_triggers(rel, '{}', '{}', '{}');
 	ELSE

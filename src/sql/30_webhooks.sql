@@ -166,12 +166,12 @@ BEGIN
 			near := dmshook._nearest(p, ARRAY(SELECT DISTINCT entity || '.*' FROM dmshook.event_type));
 			RAISE EXCEPTION 'no event type matches "%"', p USING ERRCODE = 'undefined_object',
 				HINT = CASE WHEN near IS NOT NULL THEN format('Did you mean "%s"?', near)
-					ELSE 'SELECT name FROM dmshook.event_type shows those there are; dmshook.define_event_type() adds one.' END;
+					ELSE 'SELECT name FROM dmshook.event_types shows those there are; dmshook.define_event_type() adds one.' END;
 		END IF;
 		near := dmshook._nearest(p, ARRAY(SELECT name FROM dmshook.event_type));
 		RAISE EXCEPTION 'unknown event type "%"', p USING ERRCODE = 'undefined_object',
 			HINT = CASE WHEN near IS NOT NULL THEN format('Did you mean "%s"?', near)
-				ELSE 'SELECT name FROM dmshook.event_type shows those there are; dmshook.define_event_type() adds one.' END;
+				ELSE 'SELECT name FROM dmshook.event_types shows those there are; dmshook.define_event_type() adds one.' END;
 	END LOOP;
 	RETURN events;
 END
@@ -241,7 +241,7 @@ $$;
 COMMENT ON FUNCTION dmshook._try_filter IS 'what a filter says of recent events, as a sentence; an error with a hint where it fails';
 
 /* The function's name with its schema and argument, as it is kept; it is called as the role that set it last. */
-CREATE FUNCTION dmshook._check_transform(name text) RETURNS text
+CREATE FUNCTION dmshook._check_transform(name text, role text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	f oid := coalesce(to_regprocedure(CASE WHEN name LIKE '%(%)' THEN name END)::oid, to_regprocedure(CASE WHEN name NOT LIKE '%(%' THEN name || '(jsonb)' END)::oid);
@@ -254,9 +254,14 @@ BEGIN
 	ELSIF p.prokind <> 'f' OR p.proretset OR p.pronargs <> 1 OR p.proargtypes[0] <> 'jsonb'::regtype OR p.prorettype NOT IN ('jsonb'::regtype, 'text'::regtype) THEN
 		RAISE EXCEPTION 'function % cannot be a transform', f::regprocedure USING ERRCODE = 'invalid_function_definition',
 			HINT = 'It must take one argument of type jsonb and return one value of type jsonb or text.';
-	ELSIF NOT has_function_privilege(session_user, f, 'EXECUTE') THEN
+	ELSIF NOT has_function_privilege(role, f, 'EXECUTE') THEN
 		RAISE EXCEPTION 'permission denied for function %', f::regprocedure USING ERRCODE = 'insufficient_privilege',
-			HINT = format('It is called as role %I: GRANT EXECUTE ON FUNCTION %s TO %I.', session_user, f::regprocedure, session_user);
+			HINT = format('It is called as role %I: GRANT EXECUTE ON FUNCTION %s TO %I.', role, f::regprocedure, role);
+	ELSIF NOT p.prosecdef AND NOT pg_has_role(p.proowner, role, 'USAGE') THEN
+		RAISE EXCEPTION 'function % belongs to role "%", who could do as role "%" with it', f::regprocedure, pg_get_userbyid(p.proowner), role
+			USING ERRCODE = 'insufficient_privilege',
+			HINT = format('It is called as the role that sets it, and its owner can put anything into it: SET ROLE %I first, or ALTER FUNCTION %s OWNER TO %I.',
+				pg_get_userbyid(p.proowner), f::regprocedure, role);
 	END IF;
 	RETURN f::regprocedure::text;
 END
@@ -281,7 +286,7 @@ $$;
 COMMENT ON FUNCTION dmshook._warn_not_preloaded IS 'a WARNING with the line for postgresql.conf, where the library is not preloaded';
 
 CREATE FUNCTION dmshook._last_event_id() RETURNS bigint
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 	SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM dmshook.event_id
 $$;
 COMMENT ON FUNCTION dmshook._last_event_id IS 'the highest event id given out so far';
@@ -369,19 +374,20 @@ COMMENT ON FUNCTION dmshook._unsent_hint IS 'why nothing is sent at all, for hin
  * Life of a webhook
  * ------------------------------------------------------------------------ */
 
-CREATE FUNCTION dmshook.create_webhook(name text, url text, events text[], method text = 'POST', auth jsonb = NULL,
-	headers jsonb = '{}', filter text = NULL, tenant text = NULL, secret text = NULL, enabled boolean = false,
-	options jsonb = '{}', OUT webhook text, OUT signing_secret text, OUT hint text)
+CREATE FUNCTION dmshook._create_webhook(name text, url text, events text[], method text, auth jsonb,
+	headers jsonb, filter text, tenant text, secret text, enabled boolean,
+	options jsonb, OUT webhook text, OUT signing_secret text, OUT hint text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
+	caller CONSTANT text := dmshook._noted_caller();	-- first of all
 	kind text;
 	id   int;
 	opts jsonb;
 	hdrs jsonb := coalesce(headers, '{}');
 	said text;
 BEGIN
-	PERFORM dmshook._check_name(create_webhook.name);
+	PERFORM dmshook._check_name(_create_webhook.name);
 	IF url IS NULL THEN
 		RAISE EXCEPTION 'a webhook needs a URL' USING ERRCODE = 'null_value_not_allowed', HINT = 'Such as https://example.com/hooks/dms.';
 	END IF;
@@ -395,7 +401,7 @@ BEGIN
 	PERFORM dmshook._check_options(coalesce(options, '{}'));
 	opts := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(coalesce(options, '{}')) o WHERE o.value <> 'null' OR o.key = 'breaker');
 	IF opts ? 'transform' THEN
-		opts := opts || jsonb_build_object('transform', dmshook._check_transform(opts->>'transform'));
+		opts := opts || jsonb_build_object('transform', dmshook._check_transform(opts->>'transform', caller));
 	END IF;
 	IF secret IS NULL THEN
 		secret := dmshook._generate_secret();
@@ -407,11 +413,11 @@ BEGIN
 	PERFORM dmshook._claim_if_new();
 	BEGIN
 		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, filter, auth_kind, header_names, options, transform_role, enabled, version, owner)
-			VALUES (create_webhook.name, url, method, events, nullif(tenant, ''), nullif(filter, ''), kind,
-				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, CASE WHEN opts ? 'transform' THEN session_user END, coalesce(enabled, false), 0, session_user)
+			VALUES (_create_webhook.name, url, method, events, nullif(tenant, ''), nullif(filter, ''), kind,
+				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, CASE WHEN opts ? 'transform' THEN caller END, coalesce(enabled, false), 0, dmshook._caller())
 			RETURNING w.id INTO id;
 	EXCEPTION WHEN unique_violation THEN	-- somebody made it just now
-		RAISE EXCEPTION 'webhook "%" already exists', create_webhook.name USING ERRCODE = 'duplicate_object',
+		RAISE EXCEPTION 'webhook "%" already exists', _create_webhook.name USING ERRCODE = 'duplicate_object',
 			HINT = 'Choose another name, or change that one with dmshook.alter_webhook().';
 	END;
 	PERFORM dmshook._put_secret(id, 'signing', secret);
@@ -419,13 +425,13 @@ BEGIN
 	PERFORM dmshook._put_secret(id, 'headers', CASE WHEN hdrs <> '{}' THEN hdrs::text END);
 	PERFORM dmshook._write_version(id);
 	PERFORM dmshook._write_subscription(id);
-	PERFORM dmshook._changed(id, create_webhook.name, format('created: %s %s, events %s%s%s, auth %s%s%s%s', method, url,
+	PERFORM dmshook._changed(id, _create_webhook.name, format('created: %s %s, events %s%s%s, auth %s%s%s%s', method, url,
 		array_to_string(events, ', '), ', tenant ' || nullif(tenant, ''), ', filter ' || nullif(filter, ''), kind,
 		(SELECT ', headers ' || string_agg(k, ', ') FROM jsonb_object_keys(hdrs) k),
 		CASE WHEN opts <> '{}' THEN ', options ' || dmshook._show_options(opts)::text END,
 		CASE WHEN enabled THEN ', enabled' ELSE ', not enabled' END));
 
-	webhook := create_webhook.name;
+	webhook := _create_webhook.name;
 	signing_secret := secret;
 	hint := CASE WHEN enabled THEN
 			format('Events that commit from now on are sent. Test it: SELECT * FROM dmshook.test_webhook(%1$L).', webhook)
@@ -434,14 +440,27 @@ BEGIN
 		END || said || dmshook._method_hint(method) || dmshook._unsent_hint();
 END
 $$;
+COMMENT ON FUNCTION dmshook._create_webhook IS 'dmshook.create_webhook() behind the door where the caller is noted';
+
+CREATE FUNCTION dmshook.create_webhook(name text, url text, events text[], method text = 'POST', auth jsonb = NULL,
+	headers jsonb = '{}', filter text = NULL, tenant text = NULL, secret text = NULL, enabled boolean = false,
+	options jsonb = '{}', OUT webhook text, OUT signing_secret text, OUT hint text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM dmshook._note_caller();
+	SELECT c.webhook, c.signing_secret, c.hint INTO create_webhook.webhook, create_webhook.signing_secret, create_webhook.hint
+		FROM dmshook._create_webhook(name, url, events, method, auth, headers, filter, tenant, secret, enabled, options) AS c;
+END
+$$;
 COMMENT ON FUNCTION dmshook.create_webhook IS 'make a webhook; shows its signing secret once. Then test it, then enable it';
 
-CREATE FUNCTION dmshook.alter_webhook(name text, url text = NULL, events text[] = NULL, method text = NULL, auth jsonb = NULL,
-	headers jsonb = NULL, filter text = NULL, tenant text = NULL, options jsonb = NULL, new_name text = NULL) RETURNS text
+CREATE FUNCTION dmshook._alter_webhook(name text, url text, events text[], method text, auth jsonb,
+	headers jsonb, filter text, tenant text, options jsonb, new_name text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-	w        dmshook.webhook := dmshook._webhook(alter_webhook.name);
+	caller   CONSTANT text := dmshook._noted_caller();	-- first of all
+	w        dmshook.webhook := dmshook._webhook(_alter_webhook.name);
 	n        dmshook.webhook := w;			-- as it will be
 	old_auth jsonb;
 	old_hdrs jsonb;
@@ -464,6 +483,7 @@ BEGIN
 	END IF;
 	IF url IS NOT NULL THEN
 		PERFORM dmshook._check_url(url);
+		PERFORM dmshook._check_moved(w, url, auth, headers, caller);
 		n.url := url;
 		what := what || CASE WHEN url <> w.url THEN format('url %s (was %s)', url, w.url) END;
 	END IF;
@@ -506,13 +526,14 @@ BEGIN
 		PERFORM dmshook._check_options(options);
 		n.options := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(w.options || options) o WHERE o.value <> 'null' OR o.key = 'breaker');
 		IF options->>'transform' IS NOT NULL THEN
-			n.options := n.options || jsonb_build_object('transform', dmshook._check_transform(options->>'transform'));
-			n.transform_role := session_user;
+			n.options := n.options || jsonb_build_object('transform', dmshook._check_transform(options->>'transform', caller));
+			n.transform_role := caller;
 		ELSIF options ? 'transform' THEN
 			n.transform_role := NULL;
 		END IF;
 		PERFORM dmshook._check_options(n.options);	-- what fits alone may not fit together
-		what := what || CASE WHEN n.options <> w.options THEN format('options %s', dmshook._show_options(options)) END;
+		what := what || CASE WHEN n.options <> w.options THEN format('options %s', dmshook._show_options(options)) END
+			|| CASE WHEN n.transform_role <> w.transform_role THEN format('transform is called as role %s (was %s)', n.transform_role, w.transform_role) END;
 	END IF;
 
 	what := array_remove(what, NULL);
@@ -533,7 +554,7 @@ BEGIN
 	IF new_hdrs <> old_hdrs THEN
 		PERFORM dmshook._put_secret(w.id, 'headers', CASE WHEN new_hdrs <> '{}' THEN new_hdrs::text END);
 	END IF;
-	IF (n.name, n.url, n.method, n.options, new_auth, new_hdrs) IS DISTINCT FROM (w.name, w.url, w.method, w.options, old_auth, old_hdrs) THEN
+	IF (n.name, n.url, n.method, n.options, n.transform_role, new_auth, new_hdrs) IS DISTINCT FROM (w.name, w.url, w.method, w.options, w.transform_role, old_auth, old_hdrs) THEN
 		PERFORM dmshook._write_version(w.id);
 	END IF;
 	IF (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN
@@ -543,6 +564,16 @@ BEGIN
 	RETURN format('Webhook "%s" is altered; it counts from the next attempt on, for waiting deliveries too.', n.name)
 		|| CASE WHEN (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN ' Events, tenant and filter count for events that commit from now on.' ELSE '' END || said
 		|| CASE WHEN n.method <> w.method THEN dmshook._method_hint(n.method) ELSE '' END;
+END
+$$;
+COMMENT ON FUNCTION dmshook._alter_webhook IS 'dmshook.alter_webhook() behind the door where the caller is noted';
+
+CREATE FUNCTION dmshook.alter_webhook(name text, url text = NULL, events text[] = NULL, method text = NULL, auth jsonb = NULL,
+	headers jsonb = NULL, filter text = NULL, tenant text = NULL, options jsonb = NULL, new_name text = NULL) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM dmshook._note_caller();
+	RETURN dmshook._alter_webhook(name, url, events, method, auth, headers, filter, tenant, options, new_name);
 END
 $$;
 COMMENT ON FUNCTION dmshook.alter_webhook IS
@@ -614,7 +645,7 @@ BEGIN
 	IF NOT w.enabled THEN
 		RETURN format('Webhook "%s" was disabled already.', w.name);
 	END IF;
-	UPDATE dmshook.webhook SET enabled = false, disabled_reason = coalesce(nullif(reason, ''), 'by ' || session_user), changed_at = clock_timestamp()
+	UPDATE dmshook.webhook SET enabled = false, disabled_reason = coalesce(nullif(reason, ''), 'by ' || dmshook._caller()), changed_at = clock_timestamp()
 		WHERE id = w.id;
 	PERFORM dmshook._write_subscription(w.id);
 	PERFORM dmshook._changed(w.id, w.name, 'disabled' || coalesce(': ' || nullif(reason, ''), ''));
@@ -748,7 +779,7 @@ BEGIN
 		near := dmshook._nearest(event_type, ARRAY(SELECT t.name FROM dmshook.event_type t));
 		RAISE EXCEPTION 'unknown event type "%"', coalesce(event_type, 'NULL') USING ERRCODE = 'undefined_object',
 			HINT = CASE WHEN near IS NOT NULL THEN format('Did you mean "%s"?', near)
-				ELSE 'SELECT name FROM dmshook.event_type shows those there are.' END;
+				ELSE 'SELECT name FROM dmshook.event_types shows those there are.' END;
 	END IF;
 	IF event_type = 'webhook.test' THEN
 		RETURN NULL;

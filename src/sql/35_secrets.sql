@@ -68,7 +68,7 @@ DECLARE
 BEGIN
 	secret := dmshook._secret(w.id, 'signing');
 	INSERT INTO dmshook.change (webhook, what) VALUES (w.name, 'signing secret read');
-	RAISE LOG 'the signing secret of webhook "%" was read by role "%"', w.name, session_user;
+	RAISE LOG 'the signing secret of webhook "%" was read by role "%"', w.name, dmshook._caller();
 	RETURN secret;
 END
 $$;

@@ -62,7 +62,7 @@ BEGIN
 	ELSIF a.acknowledged_at IS NOT NULL THEN
 		RETURN format('Alert %s was acknowledged already, by %s.', a.id, a.acknowledged_by);
 	END IF;
-	UPDATE dmshook.alert t SET acknowledged_at = clock_timestamp(), acknowledged_by = session_user WHERE t.id = alert_id;
+	UPDATE dmshook.alert t SET acknowledged_at = clock_timestamp(), acknowledged_by = dmshook._caller() WHERE t.id = alert_id;
 	RETURN format('Alert %s is acknowledged.', a.id);
 END
 $$;

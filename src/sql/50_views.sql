@@ -8,6 +8,20 @@
  * push a condition into each, and order each by an index.
  */
 
+/*
+ * What of the log is personal (rows, bodies, responses) is shown to whom
+ * dmshook.grant_viewer(role, payloads => true) or grant_admin() said so; others read NULL.
+ * The right is EXECUTE on _payloads_right(), so that it is inherited, dumped and
+ * revoked as rights are. Asked of the role that reads, and (SELECT ...) once per query.
+ */
+CREATE FUNCTION dmshook._payloads_right() RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
+COMMENT ON FUNCTION dmshook._payloads_right IS 'who may execute this sees payloads in the views';
+
+CREATE FUNCTION dmshook._sees_payloads() RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE RETURN pg_catalog.has_function_privilege('dmshook._payloads_right()', 'EXECUTE');
+COMMENT ON FUNCTION dmshook._sees_payloads IS 'does the current role see payloads in the views?';
+
 /* Which events each version of a subscription holds, and where its webhook is in the log. */
 CREATE VIEW dmshook._subscribed AS
 	SELECT s.webhook, s.from_id, lead(s.from_id) OVER (PARTITION BY s.webhook ORDER BY s.from_id, s.id) AS to_id,
@@ -21,7 +35,8 @@ CREATE VIEW dmshook._open AS
 		CASE WHEN q.due_at IS NULL OR q.attempts = 0 THEN 'waiting' ELSE 'retrying' END AS state,
 		q.attempts, l.status::int AS status, l.error, e.at AS created_at, l.at AS last_attempt_at, q.due_at AS next_attempt_at,
 		NULL::timestamptz AS finished_at,
-		CASE WHEN dmshook._has_body(coalesce(l.method, w.method)) THEN coalesce(l.body, dmshook._payload(e, false, coalesce(l.options, w.options))) END AS payload,
+		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(coalesce(l.method, w.method))
+			THEN coalesce(l.body, dmshook._payload(e, false, coalesce(l.options, w.options))) END AS payload,
 		e.id AS sequence, q.kind, l.hint
 	FROM dmshook.queue q
 	JOIN dmshook.webhook w ON w.id = q.webhook
@@ -37,12 +52,12 @@ CREATE VIEW dmshook._ahead AS
 	SELECT w.id AS webhook_id, w.name AS webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity,
 		e.key AS entity_key, 'waiting' AS state, 0 AS attempts, NULL::int AS status, NULL::text AS error, e.at AS created_at,
 		NULL::timestamptz AS last_attempt_at, NULL::timestamptz AS next_attempt_at, NULL::timestamptz AS finished_at,
-		CASE WHEN dmshook._has_body(w.method) THEN dmshook._payload(e, false, w.options) END AS payload,
+		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(w.method) THEN dmshook._payload(e, false, w.options) END AS payload,
 		e.id AS sequence
 	FROM dmshook.webhook w
 	JOIN dmshook._subscribed s ON s.webhook = w.id
 	JOIN dmshook.event e ON e.id >= s.from_id AND (e.id < s.to_id OR s.to_id IS NULL)
-	WHERE w.dropped_at IS NULL AND s.enabled AND dmshook._matches(s.events, e.type)
+	WHERE w.dropped_at IS NULL AND s.enabled AND e.erased_at IS NULL AND dmshook._matches(s.events, e.type)
 		AND (s.tenant IS NULL OR s.tenant = e.tenant OR s.tenant = e.old_tenant)
 		AND (s.filter IS NULL OR dmshook._filter_holds(s.filter, e))
 		AND e.id > greatest(
@@ -58,7 +73,7 @@ CREATE VIEW dmshook._skipped AS
 		e.key AS entity_key, CASE k.reason WHEN 'expired' THEN 'expired' ELSE 'cancelled' END AS state, 0 AS attempts, NULL::int AS status,
 		NULL::text AS error, e.at AS created_at, NULL::timestamptz AS last_attempt_at, NULL::timestamptz AS next_attempt_at,
 		k.at AS finished_at,
-		CASE WHEN dmshook._has_body(w.method) THEN dmshook._payload(e, false, w.options) END AS payload,
+		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(w.method) THEN dmshook._payload(e, false, w.options) END AS payload,
 		e.id AS sequence
 	FROM dmshook.skip k
 	JOIN dmshook.webhook w ON w.id = k.webhook
@@ -78,7 +93,8 @@ CREATE VIEW dmshook._finished AS
 		a.attempt AS attempts, a.status::int AS status, a.error, e.at AS created_at,
 		CASE WHEN a.outcome IS NOT NULL THEN a.at END AS last_attempt_at, NULL::timestamptz AS next_attempt_at,
 		a.at + make_interval(secs => coalesce(a.duration_us, 0) / 1000000.0) AS finished_at,
-		CASE WHEN dmshook._has_body(coalesce(v.method, w.method)) THEN coalesce(a.body, dmshook._payload(e, false, coalesce(v.options, w.options))) END AS payload,
+		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(coalesce(v.method, w.method))
+			THEN coalesce(a.body, dmshook._payload(e, false, coalesce(v.options, w.options))) END AS payload,
 		e.id AS sequence, a.final, a.hint, a.id AS attempt_id, a.at
 	FROM dmshook.attempt a
 	JOIN dmshook.webhook w ON w.id = a.webhook
@@ -123,8 +139,9 @@ COMMENT ON COLUMN dmshook.webhooks.options IS 'options that are not the default'
 CREATE VIEW dmshook.deliveries AS
 	SELECT d.webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity, e.key AS entity_key,
 		d.state, d.attempts, d.status, d.error, e.at AS created_at, d.last_attempt_at, d.next_attempt_at, d.finished_at,
-		CASE WHEN dmshook._has_body(d.method) THEN coalesce(d.body, dmshook._payload(e, false, d.options)) END AS payload,
-		e.id AS sequence
+		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(d.method)
+			THEN coalesce(d.body, dmshook._payload(e, false, d.options)) END AS payload,
+		e.id AS sequence, e.erased_at
 	FROM dmshook.event e CROSS JOIN LATERAL (
 		-- ended
 		SELECT w.name AS webhook,
@@ -186,7 +203,8 @@ COMMENT ON COLUMN dmshook.deliveries.status IS 'HTTP status of the last response
 COMMENT ON COLUMN dmshook.deliveries.error IS 'why the last request failed';
 COMMENT ON COLUMN dmshook.deliveries.created_at IS 'when the event happened';
 COMMENT ON COLUMN dmshook.deliveries.finished_at IS 'when it was delivered, given up, cancelled or expired';
-COMMENT ON COLUMN dmshook.deliveries.payload IS 'the body, byte for byte; NULL for methods without one';
+COMMENT ON COLUMN dmshook.deliveries.payload IS 'the body, byte for byte; NULL for methods without one, for roles that do not see payloads (dmshook.grants), and once erased';
+COMMENT ON COLUMN dmshook.deliveries.erased_at IS 'when the event''s personal data were erased: dmshook.erase(), dmshook.payload_retention';
 COMMENT ON COLUMN dmshook.deliveries.sequence IS 'id of the event; ORDER BY sequence DESC LIMIT 50 shows the latest ones, by an index';
 
 CREATE FUNCTION dmshook._tls_cipher(number smallint) RETURNS text
@@ -211,9 +229,11 @@ CREATE VIEW dmshook.attempts AS
 		dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(a.event, a.nonce),
 			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END),
 			a.at, a.attempt, a.kind = 't', v.options) AS request_headers,
-		a.response_headers, a.response_body, a.error, a.hint,
-		CASE WHEN dmshook._has_body(v.method) THEN coalesce(a.body, dmshook._payload(e, a.kind = 't', v.options)) END AS payload,
-		a.id, a.event AS sequence
+		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_headers END AS response_headers,
+		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_body END AS response_body, a.error, a.hint,
+		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(v.method)
+			THEN coalesce(a.body, dmshook._payload(e, a.kind = 't', v.options)) END AS payload,
+		a.id, a.event AS sequence, e.erased_at
 	FROM dmshook.attempt a
 	JOIN dmshook.webhook w ON w.id = a.webhook
 	LEFT JOIN dmshook.webhook_version v ON v.id = a.version
@@ -232,7 +252,8 @@ COMMENT ON COLUMN dmshook.attempts.dns_ms IS 'resolving the host; this and the o
 COMMENT ON COLUMN dmshook.attempts.request_headers IS 'headers of the request; credentials, custom values and signature masked';
 COMMENT ON COLUMN dmshook.attempts.response_body IS 'the response, up to dmshook.response_limit';
 COMMENT ON COLUMN dmshook.attempts.hint IS 'what to do about the error';
-COMMENT ON COLUMN dmshook.attempts.payload IS 'the body, byte for byte; NULL for methods without one';
+COMMENT ON COLUMN dmshook.attempts.payload IS 'the body, byte for byte; NULL for methods without one, for roles that do not see payloads (dmshook.grants), and once erased';
+COMMENT ON COLUMN dmshook.attempts.erased_at IS 'when the event''s personal data were erased: dmshook.erase(), dmshook.payload_retention';
 COMMENT ON COLUMN dmshook.attempts.id IS 'grows with time within a webhook; ORDER BY id DESC is by an index where the webhook is given';
 COMMENT ON COLUMN dmshook.attempts.sequence IS 'id of the event; 0 for a test that was not taken from the log';
 
@@ -282,7 +303,10 @@ COMMENT ON COLUMN dmshook.waiting.why IS 'why it waits, in words';
 CREATE VIEW dmshook.events AS
 	SELECT dmshook._message_id(e.id, e.nonce) AS message_id, e.id AS sequence, e.type AS event_type, e.tenant, e.entity, e.key AS entity_key, e.at,
 		e.who->>'name' AS user_name, e.who->>'role' AS user_role, e.who->>'application' AS application,
-		e.data->'record' AS record, e.data->'previous' AS previous, e.data->'related' AS related
+		CASE WHEN (SELECT dmshook._sees_payloads()) THEN e.data->'record' END AS record,
+		CASE WHEN (SELECT dmshook._sees_payloads()) THEN e.data->'previous' END AS previous,
+		CASE WHEN (SELECT dmshook._sees_payloads()) THEN e.data->'related' END AS related,
+		e.erased_at
 	FROM dmshook.event e;
 COMMENT ON VIEW dmshook.events IS 'what happened, whether or not a webhook was told';
 COMMENT ON COLUMN dmshook.events.sequence IS 'grows for one row; ORDER BY sequence DESC LIMIT 50 shows the latest events, by an index';
@@ -290,6 +314,8 @@ COMMENT ON COLUMN dmshook.events.at IS 'the clock at the change';
 COMMENT ON COLUMN dmshook.events.user_name IS 'who did it: dmshook.user, dmshook.user_setting, the row''s own column, or the session user';
 COMMENT ON COLUMN dmshook.events.previous IS 'values of the changed columns before the change';
 COMMENT ON COLUMN dmshook.events.related IS 'rows that foreign keys point to, where asked for';
+COMMENT ON COLUMN dmshook.events.record IS 'the row; this, previous and related are NULL for roles that do not see payloads (dmshook.grants), and once erased';
+COMMENT ON COLUMN dmshook.events.erased_at IS 'when the personal data in it were erased: dmshook.erase(), dmshook.payload_retention';
 
 /* Who keeps a gap in the log open: whoever still runs with an xid below the fence. */
 CREATE FUNCTION dmshook._gap_holder(fence xid8) RETURNS text

@@ -6,7 +6,7 @@
 
 /* Latency of the latest requests, in ms. */
 CREATE FUNCTION dmshook._latency(webhook_id int) RETURNS numeric[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 	SELECT (SELECT array_agg(round(p / 1000.0, 3) ORDER BY o) FROM unnest(percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY a.duration_us)) WITH ORDINALITY AS u (p, o))
 	FROM (
 		SELECT l.duration_us, l.kind, l.at FROM dmshook.attempt l WHERE l.webhook = webhook_id ORDER BY l.id DESC LIMIT 2000
@@ -17,7 +17,7 @@ COMMENT ON FUNCTION dmshook._latency IS 'median, 95th and 99th percentile of the
 
 /* What waits: in the queue, and before the webhook in the log. */
 CREATE FUNCTION dmshook._backlog(webhook_id int, stop_at bigint, OUT n bigint, OUT oldest timestamptz) RETURNS record
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	ahead bigint;
 BEGIN
@@ -49,7 +49,7 @@ COMMENT ON FUNCTION dmshook._sparkline IS 'a small chart of one line';
 
 /* Requests of the last hour and of the last day, and by the hour. */
 CREATE FUNCTION dmshook._rates(webhook_id int, OUT success_1h numeric, OUT success_24h numeric, OUT trend text) RETURNS record
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 	WITH c AS (
 		SELECT k.ok, k.failed, k.at >= date_bin('5 minutes', clock_timestamp() - interval '1 hour', '2000-01-01 00:00+00') AS last_hour,
 			floor(extract(epoch FROM clock_timestamp() - k.at) / 3600)::int AS hours_ago
