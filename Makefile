@@ -68,3 +68,10 @@ demo:
 	@PG_CONFIG='$(PG_CONFIG)' test/demo/demo
 bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench
+
+# Beyond the suite; test/README.md has a table of them.
+.PHONY: test-majors fuzz
+test-majors:
+	@PG_CONFIG='$(PG_CONFIG)' test/majors
+fuzz:
+	@PG_CONFIG='$(PG_CONFIG)' test/fuzz/run

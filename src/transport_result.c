@@ -327,8 +327,9 @@ explain_redirect(Failure *f)
 static void
 explain_code(Failure *f)
 {
-	/* of a header line beyond 100 kB curl says that memory is short */
-	bool		long_line = f->code == CURLE_OUT_OF_MEMORY && f->transfer->header_total > 0 && f->transfer->body_total == 0;
+	/* of a header line beyond 100 kB curl says that memory is short, or, from 8.6 on, CURLE_TOO_LARGE (100) */
+	bool		long_line = (f->code == CURLE_OUT_OF_MEMORY || (int) f->code == 100) &&
+	f->transfer->header_total > 0 && f->transfer->body_total == 0;
 
 	if (f->transfer->headers_endless || (long_line && !f->transfer->out_of_memory) || says(f, "Too large response headers"))
 		say(f, DMSHOOK_TOO_LARGE, "The receiver sends headers without end: look at what answers at that address.",
