@@ -18,7 +18,9 @@
 #include "transform.h"
 #include "notice.h"
 #include "settings.h"
-#include "settings.h"
+
+#define SCARCE_PAUSE_US	50000	/* no connection to spare: ask again after that */
+#define UNPROVEN_US		5000	/* between two requests of webhooks that fail */
 
 static MemoryContext deliver_context = NULL;
 static DmshookFlight *ended_tests = NULL;
@@ -355,6 +357,33 @@ connections_scarce(const DmshookWebhook *webhook)
 		 webhook->state.last_success_at < GetCurrentTimestamp() - USECS_PER_SEC);
 }
 
+/*
+ * What hangs or fails comes to an end many requests at a time, and each of the next ones costs
+ * a TLS handshake: two milliseconds, in which nobody else is served. So webhooks that
+ * have not had a success since they last failed begin their further requests in turn, one a few
+ * milliseconds. Until when must this one wait? 0: it may begin.
+ */
+static TimestampTz
+turn_of(DmshookWebhook *webhook, TimestampTz now)
+{
+	static TimestampTz next_turn = 0;
+	const DmshookState *state = &webhook->state;
+
+	if (dmshook_consumer_flying(webhook->consumer) == 0 ||
+		(state->last_success_at != 0 &&
+		 (state->last_success_at >= state->last_failure_at || state->last_success_at > now - USECS_PER_SEC)))
+		return webhook->turn = 0;
+	if (webhook->turn == 0)
+	{
+		next_turn = Max(next_turn, now);
+		webhook->turn = next_turn;
+		next_turn += UNPROVEN_US;
+	}
+	if (webhook->turn > now)
+		return webhook->turn;
+	return webhook->turn = 0;
+}
+
 DmshookStart
 dmshook_deliver_start(DmshookEntry *entry)
 {
@@ -363,12 +392,12 @@ dmshook_deliver_start(DmshookEntry *entry)
 	TimestampTz now = GetCurrentTimestamp();
 	DmshookFlight *flight;
 	DmshookAttempt *a;
-	bool		scarce = connections_scarce(webhook);
+	TimestampTz until = connections_scarce(webhook) ? now + SCARCE_PAUSE_US : turn_of(webhook, now);
 	bool		probe;
 
-	if (scarce || !dmshook_policy_take(policy, &webhook->policy, now, &probe))
+	if (until != 0 || !dmshook_policy_take(policy, &webhook->policy, now, &probe))
 	{
-		dmshook_roster_gate(webhook, now, scarce);
+		dmshook_roster_gate(webhook, now, until);
 		return DMSHOOK_NOT_NOW;
 	}
 	flight = make_flight(webhook, entry->payload);

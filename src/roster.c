@@ -295,18 +295,16 @@ dmshook_roster_apply(DmshookWebhook *webhook)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
-#define SCARCE_PAUSE_US	50000	/* no connection to spare: ask again after that */
-
 static int	ngated = 0;
 
 void
-dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, bool scarce)
+dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, TimestampTz until)
 {
 	int64_t		next = DMSHOOK_NEVER;
 	DmshookGate gate = dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next);
 
-	if (scarce && gate <= DMSHOOK_PASS_PROBE)
-		next = now + SCARCE_PAUSE_US;
+	if (until != 0 && gate <= DMSHOOK_PASS_PROBE)
+		next = until;
 	else if (gate <= DMSHOOK_PASS_PROBE)
 		next = now;
 	webhook->gate_next = next == DMSHOOK_NEVER ? DT_NOEND : next;

@@ -63,6 +63,7 @@ typedef struct DmshookWebhook
 	DmshookPolicyState policy;
 	bool		gated;			/* nothing may go until gate_next, or until a result */
 	TimestampTz gate_next;		/* DT_NOEND: until a result */
+	TimestampTz turn;			/* deliver.c: when it may begin another request, while it fails; 0: it has not asked */
 	bool		to_disable;		/* its receiver says so; the row is still to be written */
 	DmshookDigest exhausted;	/* notices of deliveries given up */
 	int64		exhausted_event;	/* the last of them */
@@ -119,8 +120,8 @@ extern void dmshook_roster_remove(DmshookWebhook *webhook);
 /* Settings of its consumer: may it send, window, in flight. */
 extern void dmshook_roster_apply(DmshookWebhook *webhook);
 
-/* It may send no more for now (dmshook_policy_take() refused, or connections are scarce): until when? */
-extern void dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, bool scarce);
+/* It may send no more for now: until then, or (0) as its policy says, which refused. */
+extern void dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, TimestampTz until);
 
 /*
  * Open the gates of those that may send again; result: something ended, ask all. True: any was
