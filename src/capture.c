@@ -6,8 +6,9 @@
  * trigger's arguments (grammar: capture_rules.c), compiled once per session
  * (capture_cache.c). A row that matches none costs a look-up and a comparison
  * or two; one that does is written as JSON once for all its events, and each
- * event is one heap and one index insert (capture_log.c). Memory is the
- * trigger manager's context of the row, reset by it after each.
+ * event is one heap and one index insert (capture_log.c), done for many rows of
+ * a statement together (capture_batch.c). Memory is the trigger manager's
+ * context of the row, reset by it after each.
  *
  * What never happens here: SPI, network, waiting for a lock that another
  * transaction may hold for long, an error because of a rule, a condition, a
@@ -40,6 +41,7 @@
 #include "utils/rel.h"
 
 #include "capture.h"
+#include "capture_batch.h"
 #include "capture_cache.h"
 #include "capture_key.h"
 #include "capture_log.h"
@@ -218,7 +220,6 @@ raise_events(CaptureRelation *relation, CaptureTrigger *trigger, Change *change)
 	{
 		CaptureRule *rule = &trigger->rules[i];
 		DmshookNewEvent event;
-		int64		nonce;
 
 		if (!rule_matches(rule, change))
 			continue;
@@ -232,7 +233,7 @@ raise_events(CaptureRelation *relation, CaptureTrigger *trigger, Change *change)
 		event.who = body.who;
 		event.source = relation->source;
 		event.data = body.data;
-		(void) dmshook_log_event(&event, &nonce);
+		dmshook_batch_event(&event);
 	}
 }
 

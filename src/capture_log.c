@@ -3,9 +3,10 @@
  *
  * Runs in the backend that raises an event, inside its statement, for roles
  * that have no right on schema dmshook: neither SPI nor the executor's checks
- * are involved, one heap insert and one index insert are done by hand, with
- * everything opened and closed per row, since each belongs to the resource
- * owner of the (sub)transaction at hand. Memory is the caller's.
+ * are involved, heap and index inserts are done by hand. dmshook_log_event()
+ * writes one row at once, with everything opened and closed, since each belongs
+ * to the resource owner of the (sub)transaction at hand; capture_batch.c writes
+ * a statement's rows together, by the same functions. Memory is the caller's.
  *
  * Commit-safe reading (reader.c) rests on the order kept here: the top
  * transaction has its xid before an id is taken, ids come one at a time, and
@@ -46,6 +47,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "capture_batch.h"
 #include "capture_log.h"
 #include "compat.h"
 #include "event.h"
@@ -78,9 +80,7 @@ static struct
 }			who_cache;
 
 static void find_relations(void);
-static int64 next_id(Oid sequence);
 static void log_sequence(Relation rel, Buffer buffer, HeapTuple tuple);
-static void insert_row(Relation rel, Datum *values, bool *nulls);
 static int64 random_nonce(void);
 static const char *setting_user(void);
 static void append_text(StringInfo buf, const char *label, const char *text, int len);
@@ -90,6 +90,7 @@ static void forget_who(Datum arg, int cacheid, uint32 hashvalue);
 void
 dmshook_log_init(void)
 {
+	dmshook_batch_init();
 	CacheRegisterRelcacheCallback(forget_relations, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, forget_who, (Datum) 0);
 }
@@ -124,34 +125,49 @@ find_relations(void)
 	event_sequence = sequence;
 }
 
+Oid
+dmshook_log_table(void)
+{
+	if (!OidIsValid(event_table))
+		find_relations();
+	return event_table;
+}
+
 int64
 dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
 {
 	Relation	rel;
-	Datum		values[Natts_event];
-	bool		nulls[Natts_event];
+	TupleTableSlot *slot;
 	int64		id;
-	Oid			table;
-	Oid			sequence;
 
-	/*
-	 * Copies: taking a lock reads invalidations, and one for either relation
-	 * (any VACUUM or ANALYZE of the log sends it) forgets the Oids under us.
-	 */
-	if (!OidIsValid(event_table))
-		find_relations();
-	table = event_table;
-	sequence = event_sequence;
-	rel = table_open(table, RowExclusiveLock);
+	dmshook_batch_write();
+	rel = table_open(dmshook_log_table(), RowExclusiveLock);
 
 	/* the writer's rule: an xid, then an id, then the row */
 	(void) GetTopTransactionId();
-	id = next_id(sequence);
-	*nonce = random_nonce();
+	id = dmshook_log_take_ids(1);
 
-	memset(nulls, false, sizeof(nulls));
-	values[Anum_event_id - 1] = Int64GetDatum(id);
-	values[Anum_event_nonce - 1] = Int64GetDatum(*nonce);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	*nonce = dmshook_log_fill(event, RelationGetDescr(rel), slot->tts_values, slot->tts_isnull);
+	slot->tts_values[Anum_event_id - 1] = Int64GetDatum(id);
+	ExecStoreVirtualTuple(slot);
+	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
+	dmshook_log_index(rel, &slot, &id, 1);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+
+	dmshook_wake_at_commit();
+	return id;
+}
+
+int64
+dmshook_log_fill(const DmshookNewEvent *event, TupleDesc desc, Datum *values, bool *nulls)
+{
+	int64		nonce = random_nonce();
+
+	memset(nulls, false, sizeof(bool) * Natts_event);
+	values[Anum_event_id - 1] = Int64GetDatum(0);
+	values[Anum_event_nonce - 1] = Int64GetDatum(nonce);
 	values[Anum_event_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	values[Anum_event_type - 1] = PointerGetDatum(event->type);
 	values[Anum_event_tenant - 1] = PointerGetDatum(event->tenant);
@@ -163,16 +179,14 @@ dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
 	values[Anum_event_who - 1] = PointerGetDatum(event->who);
 	values[Anum_event_source - 1] = PointerGetDatum(event->source);
 	values[Anum_event_data - 1] = PointerGetDatum(event->data);
-	nulls[Anum_event_erased_at - 1] = true;
-	insert_row(rel, values, nulls);
-	table_close(rel, NoLock);
-
-	dmshook_wake_at_commit();
-	return id;
+	/* erased_at, and columns that somebody may have added */
+	for (int i = Anum_event_erased_at - 1; i < desc->natts; i++)
+		nulls[i] = true;
+	return nonce;
 }
 
 /*
- * The next id. Not nextval(): that would change what lastval() gives to the
+ * The next ids. Not nextval(): that would change what lastval() gives to the
  * DMS, whose next statement may well be SELECT lastval() (drivers do that to
  * tell an application which id its INSERT took). What is done to the sequence
  * is the same: under the exclusive lock of its only page, one WAL record for
@@ -180,8 +194,8 @@ dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
  *
  * The lock on the sequence is the top transaction's, as nextval() has it.
  */
-static int64
-next_id(Oid sequence)
+int64
+dmshook_log_take_ids(int n)
 {
 	static LocalTransactionId locked_in = InvalidLocalTransactionId;
 	static Oid	locked = InvalidOid;
@@ -191,9 +205,17 @@ next_id(Oid sequence)
 	ItemId		item;
 	HeapTupleData tuple;
 	Form_pg_sequence_data state;
-	int64		id;
+	int64		first;
+	int64		last;
 	bool		log;
+	Oid			sequence;
 
+	/*
+	 * A copy: taking a lock reads invalidations, and one for the log or its
+	 * sequence (any VACUUM or ANALYZE sends it) forgets the Oids under us.
+	 */
+	(void) dmshook_log_table();
+	sequence = event_sequence;
 	if (locked != sequence || locked_in != MY_LXID)
 	{
 		ResourceOwner owner = CurrentResourceOwner;
@@ -213,27 +235,28 @@ next_id(Oid sequence)
 	tuple.t_len = ItemIdGetLength(item);
 	state = (Form_pg_sequence_data) GETSTRUCT(&tuple);
 
-	id = state->is_called ? state->last_value + 1 : state->last_value;
-	log = state->log_cnt <= 0 || !state->is_called || PageGetLSN(page) <= GetRedoRecPtr();
+	first = state->is_called ? state->last_value + 1 : state->last_value;
+	last = first + n - 1;
+	log = state->log_cnt < n || !state->is_called || PageGetLSN(page) <= GetRedoRecPtr();
 
 	START_CRIT_SECTION();
 	MarkBufferDirty(buffer);
 	if (log)
 	{
 		/* what recovery is to find: all the ids ahead are used up */
-		state->last_value = id + LOG_AHEAD;
+		state->last_value = last + LOG_AHEAD;
 		state->is_called = true;
 		state->log_cnt = 0;
 		log_sequence(rel, buffer, &tuple);
-		state->log_cnt = LOG_AHEAD + 1;
+		state->log_cnt = LOG_AHEAD + n;
 	}
-	state->last_value = id;
-	state->log_cnt--;
+	state->last_value = last;
+	state->log_cnt -= n;
 	END_CRIT_SECTION();
 
 	UnlockReleaseBuffer(buffer);
 	relation_close(rel, NoLock);
-	return id;
+	return first;
 }
 
 /* The record that replay of sequences expects: where, and the whole tuple. */
@@ -259,30 +282,27 @@ log_sequence(Relation rel, Buffer buffer, HeapTuple tuple)
 }
 
 /*
- * Heap and index insert. The table has its primary key and nothing else, and
- * that is done without an executor state, which costs as much as the insert;
- * an index that an admin added goes the long way.
+ * The table has its primary key and nothing else, and that is done without an
+ * executor state, which costs as much as the insert; an index that an admin
+ * added goes the long way.
  */
-static void
-insert_row(Relation rel, Datum *values, bool *nulls)
+void
+dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
-	List	   *indexes;
+	List	   *indexes = RelationGetIndexList(rel);
 
-	memcpy(slot->tts_values, values, sizeof(Datum) * Natts_event);
-	memcpy(slot->tts_isnull, nulls, sizeof(bool) * Natts_event);
-	for (int i = Natts_event; i < RelationGetDescr(rel)->natts; i++)
-		slot->tts_isnull[i] = true;
-	ExecStoreVirtualTuple(slot);
-	table_tuple_insert(rel, slot, GetCurrentCommandId(true), 0, NULL);
-
-	indexes = RelationGetIndexList(rel);
 	if (list_length(indexes) == 1 && linitial_oid(indexes) == rel->rd_pkindex)
 	{
 		Relation	index = index_open(rel->rd_pkindex, RowExclusiveLock);
 		IndexInfo  *info = BuildIndexInfo(index);
 
-		index_insert(index, values, nulls, &slot->tts_tid, rel, UNIQUE_CHECK_YES, false, info);
+		for (int i = 0; i < n; i++)
+		{
+			Datum		value = Int64GetDatum(ids[i]);
+			bool		isnull = false;
+
+			index_insert(index, &value, &isnull, &slots[i]->tts_tid, rel, UNIQUE_CHECK_YES, false, info);
+		}
 		index_close(index, NoLock);
 	}
 	else
@@ -292,12 +312,12 @@ insert_row(Relation rel, Datum *values, bool *nulls)
 
 		InitResultRelInfo(result, rel, 0, NULL, 0);
 		ExecOpenIndices(result, false);
-		(void) dmshook_insert_index_entries(result, slot, estate);
+		for (int i = 0; i < n; i++)
+			(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL);
 		ExecCloseIndices(result);
 		FreeExecutorState(estate);
 	}
 	list_free(indexes);
-	ExecDropSingleTupleTableSlot(slot);
 }
 
 /*

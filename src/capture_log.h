@@ -5,7 +5,9 @@
 #define DMSHOOK_CAPTURE_LOG_H
 
 #include "postgres.h"
+#include "executor/tuptable.h"
 #include "utils/jsonb.h"
+#include "utils/relcache.h"
 
 /* What an event says; id, nonce and time are given to it when it is logged. */
 typedef struct DmshookNewEvent
@@ -34,7 +36,19 @@ extern int64 dmshook_log_event(const DmshookNewEvent *event, int64 *nonce);
  */
 extern text *dmshook_log_who(const char *name, int len);
 
-/* Forget Oids when they change. */
+/*
+ * For capture_batch.c, which writes several rows at once.
+ *
+ * The log's Oid; the first of n ids (the caller's transaction must have its
+ * xid); the columns of a row but its id, returning the nonce; the index entries
+ * of rows that are in slots and in the table.
+ */
+extern Oid	dmshook_log_table(void);
+extern int64 dmshook_log_take_ids(int n);
+extern int64 dmshook_log_fill(const DmshookNewEvent *event, TupleDesc desc, Datum *values, bool *nulls);
+extern void dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n);
+
+/* Forget Oids when they change; the hooks of capture_batch.c. */
 extern void dmshook_log_init(void);
 
 #endif							/* DMSHOOK_CAPTURE_LOG_H */
