@@ -187,48 +187,24 @@ end_without_request(DmshookFlight *flight, DmshookOutcome outcome, const char *e
 	end_flight(flight, -1);
 }
 
-/* name: with its colon and blank. What does not fit is cut off, as the transport will say. */
-static void
-add_header(DmshookTransfer *transfer, const char *name, const char *value, int len)
-{
-	char	   *at = transfer->header[transfer->nheaders++];
-	int			n = (int) strlen(name);
-
-	Assert(transfer->nheaders <= DMSHOOK_DYNAMIC_HEADERS);
-	len = Min(len, DMSHOOK_HEADER_SIZE - 1 - n);
-	memcpy(at, name, n);
-	memcpy(at + n, value, len);
-	at[n + len] = '\0';
-}
-
 /* Headers of this very request; false: it cannot be signed. */
 static bool
 set_headers(DmshookFlight *flight, DmshookTransfer *transfer, const void *body, size_t len)
 {
-	DmshookProfile *profile = flight->profile;
 	DmshookAttempt *a = &flight->attempt;
 	char		id[DMSHOOK_MESSAGE_ID_LEN + 1];
-	char		signature[DMSHOOK_MAX_SIGNERS * (DMSHOOK_V1_LEN + 1)];
 	char		number[MAXINT8LEN + 1];
-	char	   *at = signature;
 	int64		seconds = timestamptz_to_time_t(a->at);
 
 	dmshook_message_id(a->event, a->nonce, id);
-	for (int i = 0; i < profile->nsigners; i++)
-	{
-		if (i > 0)
-			*at++ = ' ';
-		if (!dmshook_sign_v1(profile->signer[i], id, seconds, body, len, at))
-			return false;
-		at += DMSHOOK_V1_LEN;
-	}
-	add_header(transfer, "webhook-id: ", id, DMSHOOK_MESSAGE_ID_LEN);
-	add_header(transfer, "webhook-timestamp: ", number, pg_lltoa(seconds, number));
-	add_header(transfer, "webhook-signature: ", signature, at - signature);
-	add_header(transfer, "dmshook-event: ", flight->event->type.data, flight->event->type.len);
-	add_header(transfer, "dmshook-attempt: ", number, pg_ltoa(a->attempt, number));
+	dmshook_request_header(transfer, "webhook-id: ", id, DMSHOOK_MESSAGE_ID_LEN);
+	dmshook_request_header(transfer, "webhook-timestamp: ", number, pg_lltoa(seconds, number));
+	if (!dmshook_keys_sign(&flight->profile->keys, transfer, id, a->at, seconds, body, len))
+		return false;
+	dmshook_request_header(transfer, "dmshook-event: ", flight->event->type.data, flight->event->type.len);
+	dmshook_request_header(transfer, "dmshook-attempt: ", number, pg_ltoa(a->attempt, number));
 	if (flight->entry == NULL)
-		add_header(transfer, "dmshook-test: ", "1", 1);
+		dmshook_request_header(transfer, "dmshook-test: ", "1", 1);
 	return true;
 }
 

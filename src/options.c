@@ -50,12 +50,15 @@ static void bad_option(const char *name, const char *wanted) pg_attribute_noretu
 static void unknown_option(const char *name) pg_attribute_noreturn();
 static void each_member(Jsonb *object, MemberCallback callback, void *arg);
 static void each_member_of(JsonbContainer *container, MemberCallback callback, void *arg);
+static void check_header_name(const char *name);
 static void read_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_connect_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_max_attempts(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_backoff(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_max_in_flight(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_signature(const char *name, const JsonbValue *value, DmshookOptions *out);
+static void read_signature_header(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_format(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_numbers(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_transform(const char *name, const JsonbValue *value, DmshookOptions *out);
@@ -79,6 +82,8 @@ static const Option known_options[] = {
 	{"rate_limit", read_rate_limit},
 	{"max_in_flight", read_max_in_flight},
 	{"ordering", read_ordering},
+	{"signature", read_signature},
+	{"signature_header", read_signature_header},
 	{"format", read_format},
 	{"numbers", read_numbers},
 	{"transform", read_transform},
@@ -93,7 +98,6 @@ static const Option known_options[] = {
 
 /* Documented for later versions: refused, never accepted and ignored. */
 static const char *const later_options[] = {
-	"signature", "signature_header",
 	"retention",
 };
 
@@ -309,6 +313,61 @@ read_ordering(const char *name, const JsonbValue *value, DmshookOptions *out)
 	if (strcmp(text, "entity") != 0 && strcmp(text, "none") != 0)
 		bad_option(name, wanted);
 	out->ordered = strcmp(text, "entity") == 0;
+}
+
+#define WANTED_SIGNATURE \
+	"\"standard\" (Standard Webhooks, v1), \"standard-ed25519\" (v1a, with a key pair), \"github\" (X-Hub-Signature-256), or a list of these, each once"
+
+/* One or several. */
+static void
+read_signature(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	static const struct
+	{
+		const char *name;
+		int			flag;
+	}			schemes[] = {
+		{"standard", DMSHOOK_SIGNATURE_STANDARD},
+		{"standard-ed25519", DMSHOOK_SIGNATURE_ED25519},
+		{"github", DMSHOOK_SIGNATURE_GITHUB}
+	};
+	JsonbContainer *array = NULL;
+	int			n = 1;
+
+	if (value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data))
+	{
+		array = value->val.binary.data;
+		n = JsonContainerSize(array);
+	}
+	out->signature = 0;
+	for (int i = 0; i < n; i++)
+	{
+		char	   *text = option_string(name, array ? getIthJsonbValueFromContainer(array, i) : value, WANTED_SIGNATURE);
+		int			flag = 0;
+
+		for (int k = 0; k < (int) lengthof(schemes); k++)
+		{
+			if (strcmp(text, schemes[k].name) == 0)
+				flag = schemes[k].flag;
+		}
+		if (flag == 0 || (out->signature & flag))
+			bad_option(name, WANTED_SIGNATURE);
+		out->signature |= flag;
+	}
+	if (out->signature == 0)
+		bad_option(name, WANTED_SIGNATURE);
+}
+
+/* A name as that of any custom header, and not that of a signature already. */
+static void
+read_signature_header(const char *name, const JsonbValue *value, DmshookOptions *out)
+{
+	char	   *text = option_string(name, value, "the name of a header, such as \"X-Signature\"");
+
+	check_header_name(text);
+	if (pg_strcasecmp(text, "x-hub-signature-256") == 0)
+		bad_option(name, "another name: X-Hub-Signature-256 is sent where \"signature\" has \"github\"");
+	out->signature_header = text;
 }
 
 static void
@@ -684,6 +743,7 @@ dmshook_options_parse(Jsonb *options, DmshookOptions *out)
 	out->connect_timeout = 5000;
 	out->max_in_flight = 32;
 	out->http_version = 11;
+	out->signature = DMSHOOK_SIGNATURE_STANDARD;
 	dmshook_plan_default(&out->plan);
 	dmshook_policy_default(&out->policy);
 

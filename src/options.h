@@ -11,6 +11,11 @@
 #include "policy.h"
 #include "schedule.h"
 
+/* Schemes of signatures, several at once. */
+#define DMSHOOK_SIGNATURE_STANDARD	1
+#define DMSHOOK_SIGNATURE_ED25519	2
+#define DMSHOOK_SIGNATURE_GITHUB	4
+
 typedef struct DmshookOptions
 {
 	int			timeout;		/* ms, whole request */
@@ -22,6 +27,8 @@ typedef struct DmshookOptions
 	bool		ordered;		/* ordering: entity */
 	int			shape;			/* of the body: shape.h */
 	char	   *transform;		/* function that makes the body, with its schema; NULL: none */
+	int			signature;		/* DMSHOOK_SIGNATURE_... */
+	char	   *signature_header;	/* the signature goes under this name, too; NULL: it does not */
 	char	   *alert_to;		/* addresses, or NULL: dmshook.alert_mail_to */
 	DmshookPlan plan;
 	DmshookPolicy policy;

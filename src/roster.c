@@ -90,8 +90,7 @@ dmshook_profile_drop(DmshookProfile *profile)
 	Assert(profile->refs > 0);
 	if (--profile->refs > 0)
 		return;
-	for (int i = 0; i < profile->nsigners; i++)
-		dmshook_signer_free(profile->signer[i]);
+	dmshook_keys_free(&profile->keys);
 	/* header lines hold credentials */
 	for (int i = 0; i < profile->endpoint.nheaders; i++)
 		explicit_bzero((char *) profile->endpoint.headers[i], strlen(profile->endpoint.headers[i]));
@@ -183,25 +182,7 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	if (!profile->has_body)
 		dmshook_cache_want_query();
 
-	if (row->nsecrets > DMSHOOK_MAX_SIGNERS)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("there are more than %d signing secrets", DMSHOOK_MAX_SIGNERS)));
-	for (int i = 0; i < row->nsecrets; i++)
-	{
-		const char *problem = NULL;
-		DmshookSigner *signer = dmshook_signer_create(row->secrets[i], &problem);
-
-		if (signer == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_CONFIG_FILE_ERROR),
-					 errmsg("signing secret cannot be used: %s", problem ? problem : "out of memory")));
-		profile->signer[profile->nsigners++] = signer;
-	}
-	if (profile->nsigners == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("there is no signing secret")));
+	dmshook_keys_make(&profile->keys, row, &profile->options);
 }
 
 /* A profile for a row; one that cannot be used says why. */
@@ -253,7 +234,8 @@ same_profile(const DmshookWebhookRow *a, const DmshookWebhookRow *b)
 		return false;
 	for (int i = 0; i < a->nsecrets; i++)
 	{
-		if (strcmp(a->secrets[i], b->secrets[i]) != 0)
+		if (strcmp(a->secrets[i].value, b->secrets[i].value) != 0 || a->secrets[i].until != b->secrets[i].until ||
+			strcmp(a->secrets[i].kind, b->secrets[i].kind) != 0)
 			return false;
 	}
 	return true;
@@ -271,7 +253,7 @@ static void
 wipe_row(DmshookWebhookRow *row)
 {
 	for (int i = 0; i < row->nsecrets; i++)
-		wipe(row->secrets[i], strlen(row->secrets[i]));
+		wipe(row->secrets[i].value, strlen(row->secrets[i].value));
 	wipe(row->auth, row->auth ? VARSIZE(row->auth) : 0);
 	wipe(row->headers, row->headers ? VARSIZE(row->headers) : 0);
 }

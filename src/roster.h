@@ -13,11 +13,10 @@
 #include "consumer.h"
 #include "options.h"
 #include "policy.h"
-#include "sign.h"
+#include "signature.h"
 #include "store.h"
 #include "transport.h"
 
-#define DMSHOOK_MAX_SIGNERS 4
 #define DMSHOOK_WINDOW_LEAST 4
 
 /*
@@ -34,8 +33,7 @@ typedef struct DmshookProfile
 	bool		has_body;		/* POST, PUT, PATCH */
 	bool		url_has_query;
 	char		name_header[DMSHOOK_HEADER_SIZE];
-	int			nsigners;
-	DmshookSigner *signer[DMSHOOK_MAX_SIGNERS];
+	DmshookKeys keys;
 	char	   *transform_role; /* who calls options.transform */
 	char	   *problem;		/* it cannot be used: why */
 	char	   *problem_hint;	/* what to do; NULL: the usual */

@@ -1,5 +1,6 @@
 /*
- * sign.c - secrets and signatures (Standard Webhooks 1.0.0, scheme v1).
+ * sign.c - secrets, and signatures that are an HMAC-SHA256: Standard Webhooks'
+ * v1 and GitHub's. Ed25519 is in sign_ed25519.c.
  *
  * Used by the dispatcher for every request and by SQL functions. No PostgreSQL;
  * memory is OpenSSL's and is given back by dmshook_signer_free(). A signer
@@ -7,7 +8,7 @@
  * wiped when they are done with, no message holds any part of one, and what is compared
  * with a peer's bytes is compared in constant time.
  */
-#include "sign.h"
+#include "sign_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,27 +17,34 @@
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/rand.h>
 
-#define SECRET_PREFIX		"whsec_"
-#define SECRET_PREFIX_LEN	(sizeof(SECRET_PREFIX) - 1)
 #define MIN_KEY				24
 #define MAX_KEY				64
 #define NEW_KEY				32
-#define MAC_LEN				32
 
-#define BASE64_LEN(n)		(((n) + 2) / 3 * 4)
-
-struct DmshookSigner
-{
-	EVP_MAC_CTX *context;
-};
-
+static DmshookSigner *create_hmac(SignerScheme scheme, const void *key, size_t len, const char **why);
 static bool mac_start(DmshookSigner *signer, const void *key, size_t len);
 static int	base64_value(char c);
-static size_t base64_decode(const char *text, size_t len, uint8_t *out, size_t size);
+
+static bool
+begins_with(const char *secret, const char *prefix)
+{
+	return strncmp(secret, prefix, strlen(prefix)) == 0;
+}
+
+DmshookSecretKind
+dmshook_secret_kind(const char *secret)
+{
+	if (begins_with(secret, SHARED_PREFIX))
+		return DMSHOOK_SECRET_SHARED;
+	if (begins_with(secret, PRIVATE_PREFIX))
+		return DMSHOOK_SECRET_PRIVATE;
+	if (begins_with(secret, PUBLIC_PREFIX))
+		return DMSHOOK_SECRET_PUBLIC;
+	return DMSHOOK_SECRET_TEXT;
+}
 
 /*
  * The secret must be the one spelling that its key has (padded, no blanks, no
@@ -52,26 +60,18 @@ dmshook_signer_create(const char *secret, const char **problem)
 	DmshookSigner *signer = NULL;
 	const char *why = NULL;
 
-	if (strncmp(secret, SECRET_PREFIX, SECRET_PREFIX_LEN) != 0)
-		why = "A signing secret begins with \"" SECRET_PREFIX "\".";
+	if (!begins_with(secret, SHARED_PREFIX))
+		why = "A signing secret begins with \"" SHARED_PREFIX "\".";
 	else
 	{
-		text = secret + SECRET_PREFIX_LEN;
-		len = base64_decode(text, strlen(text), key, sizeof(key));
+		text = secret + strlen(SHARED_PREFIX);
+		len = dmshook_base64_decode(text, strlen(text), key, sizeof(key));
 		if (len == 0)
-			why = "What follows \"" SECRET_PREFIX "\" must be standard base64, with its padding.";
+			why = "What follows \"" SHARED_PREFIX "\" must be standard base64, with its padding.";
 		else if (len < MIN_KEY || len > MAX_KEY)
 			why = "The key of a signing secret has 24 to 64 bytes.";
 		else
-		{
-			signer = OPENSSL_zalloc(sizeof(*signer));
-			if (signer == NULL || !mac_start(signer, key, len))
-			{
-				dmshook_signer_free(signer);
-				signer = NULL;
-				why = "OpenSSL could not make a key for HMAC-SHA256.";
-			}
-		}
+			signer = create_hmac(SIGNER_V1, key, len, &why);
 		OPENSSL_cleanse(key, sizeof(key));
 	}
 	if (problem != NULL)
@@ -79,15 +79,56 @@ dmshook_signer_create(const char *secret, const char **problem)
 	return signer;
 }
 
-/* EVP_MAC_CTX_free wipes the key and the states that were made of it. */
+/* GitHub's secret is whatever both sides wrote into a field: its bytes are the key, a prefix's too. */
+DmshookSigner *
+dmshook_signer_create_github(const char *secret, const char **problem)
+{
+	size_t		len = strlen(secret);
+	DmshookSigner *signer = NULL;
+	const char *why = NULL;
+
+	if (len == 0 || len > DMSHOOK_MAX_SECRET_TEXT)
+		why = "A secret that is just text has 1 to 1024 bytes.";
+	else
+		signer = create_hmac(SIGNER_GITHUB, secret, len, &why);
+	if (problem != NULL)
+		*problem = why;
+	return signer;
+}
+
+static DmshookSigner *
+create_hmac(SignerScheme scheme, const void *key, size_t len, const char **why)
+{
+	DmshookSigner *signer = OPENSSL_zalloc(sizeof(*signer));
+
+	if (signer == NULL || !mac_start(signer, key, len))
+	{
+		dmshook_signer_free(signer);
+		*why = "OpenSSL could not make a key for HMAC-SHA256.";
+		return NULL;
+	}
+	signer->scheme = scheme;
+	return signer;
+}
+
+/* OpenSSL wipes the key of each of these contexts, and the states that were made of it. */
 void
 dmshook_signer_free(DmshookSigner *signer)
 {
 	if (signer == NULL)
 		return;
-	EVP_MAC_CTX_free(signer->context);
+	EVP_MAC_CTX_free(signer->mac);
+	EVP_MD_CTX_free(signer->context);
+	EVP_PKEY_free(signer->key);
+	OPENSSL_free(signer->message);
 	OPENSSL_cleanse(signer, sizeof(*signer));
 	OPENSSL_free(signer);
+}
+
+int
+dmshook_sign_middle(int64_t timestamp, char *out)
+{
+	return snprintf(out, MIDDLE_SIZE, ".%" PRId64 ".", timestamp);
 }
 
 /* Starting again with the key that the context has costs 0.56 us; with the key anew, 1.4. */
@@ -95,13 +136,13 @@ bool
 dmshook_sign_v1(DmshookSigner *signer, const char *id, int64_t timestamp,
 				const void *body, size_t len, char *out)
 {
-	EVP_MAC_CTX *context = signer->context;
-	char		middle[24];
-	int			n = snprintf(middle, sizeof(middle), ".%" PRId64 ".", timestamp);
+	EVP_MAC_CTX *context = signer->mac;
+	char		middle[MIDDLE_SIZE];
+	int			n = dmshook_sign_middle(timestamp, middle);
 	uint8_t		mac[MAC_LEN];
 	size_t		mac_len = 0;
 
-	if (!EVP_MAC_init(context, NULL, 0, NULL) ||
+	if (signer->scheme != SIGNER_V1 || !EVP_MAC_init(context, NULL, 0, NULL) ||
 		!EVP_MAC_update(context, (const unsigned char *) id, strlen(id)) ||
 		!EVP_MAC_update(context, (const unsigned char *) middle, (size_t) n) ||
 		(len > 0 && !EVP_MAC_update(context, body, len)) ||
@@ -117,6 +158,44 @@ dmshook_sign_v1(DmshookSigner *signer, const char *id, int64_t timestamp,
 	return true;
 }
 
+bool
+dmshook_sign_github(DmshookSigner *signer, const void *body, size_t len, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+	uint8_t		mac[MAC_LEN];
+	size_t		mac_len = 0;
+
+	out[0] = '\0';
+	if (signer->scheme != SIGNER_GITHUB || !EVP_MAC_init(signer->mac, NULL, 0, NULL) ||
+		(len > 0 && !EVP_MAC_update(signer->mac, body, len)) ||
+		!EVP_MAC_final(signer->mac, mac, &mac_len, sizeof(mac)) ||
+		mac_len != sizeof(mac))
+	{
+		ERR_clear_error();
+		return false;
+	}
+	memcpy(out, "sha256=", 7);
+	for (int i = 0; i < MAC_LEN; i++)
+	{
+		out[7 + 2 * i] = digits[mac[i] >> 4];
+		out[8 + 2 * i] = digits[mac[i] & 15];
+	}
+	out[DMSHOOK_GITHUB_LEN] = '\0';
+	return true;
+}
+
+size_t
+dmshook_next_signature(const char **p, const char **signature)
+{
+	size_t		n;
+
+	*p += strspn(*p, " ");
+	*signature = *p;
+	n = strcspn(*p, " ");
+	*p += n;
+	return n;
+}
+
 /*
  * The texts are compared, not the bytes: base64 of 32 bytes has one right
  * spelling, and whatever is cut short or longer is none. Every signature is
@@ -127,22 +206,36 @@ dmshook_verify_v1(DmshookSigner *signer, const char *id, int64_t timestamp,
 				  const void *body, size_t len, const char *signatures)
 {
 	char		right[DMSHOOK_V1_LEN + 1];
+	const char *signature;
+	size_t		n;
 	int			found = 0;
 
 	if (timestamp < 0 || !dmshook_sign_v1(signer, id, timestamp, body, len, right))
 		return false;
-	for (const char *p = signatures; *p != '\0';)
+	while ((n = dmshook_next_signature(&signatures, &signature)) > 0)
 	{
-		size_t		n;
-
-		p += strspn(p, " ");
-		n = strcspn(p, " ");
 		if (n == DMSHOOK_V1_LEN)
-			found |= CRYPTO_memcmp(p, right, DMSHOOK_V1_LEN) == 0;
-		p += n;
+			found |= CRYPTO_memcmp(signature, right, DMSHOOK_V1_LEN) == 0;
 	}
 	OPENSSL_cleanse(right, sizeof(right));
 	return found != 0;
+}
+
+/* Which digits are letters is no secret: it is the peer's own text that is folded. */
+bool
+dmshook_verify_github(DmshookSigner *signer, const void *body, size_t len, const char *signature)
+{
+	char		right[DMSHOOK_GITHUB_LEN + 1];
+	char		given[DMSHOOK_GITHUB_LEN];
+	bool		found;
+
+	if (strlen(signature) != DMSHOOK_GITHUB_LEN || !dmshook_sign_github(signer, body, len, right))
+		return false;
+	for (int i = 0; i < DMSHOOK_GITHUB_LEN; i++)
+		given[i] = i >= 7 && signature[i] >= 'A' && signature[i] <= 'F' ? signature[i] + ('a' - 'A') : signature[i];
+	found = CRYPTO_memcmp(given, right, DMSHOOK_GITHUB_LEN) == 0;
+	OPENSSL_cleanse(right, sizeof(right));
+	return found;
 }
 
 bool
@@ -165,7 +258,7 @@ dmshook_timestamp_fresh(int64_t timestamp, int64_t now, int64_t tolerance)
 {
 	/* unsigned: no difference of two int64 overflows there */
 	uint64_t	age = timestamp > now ? (uint64_t) timestamp - (uint64_t) now
-		: (uint64_t) now - (uint64_t) timestamp;
+	: (uint64_t) now - (uint64_t) timestamp;
 
 	return tolerance >= 0 && age <= (uint64_t) tolerance;
 }
@@ -176,10 +269,10 @@ dmshook_secret_generate(char *out, size_t size)
 	uint8_t		key[NEW_KEY];
 	bool		ok = false;
 
-	if (size > SECRET_PREFIX_LEN + BASE64_LEN(NEW_KEY) && RAND_bytes(key, sizeof(key)) == 1)
+	if (size > strlen(SHARED_PREFIX) + BASE64_LEN(NEW_KEY) && RAND_bytes(key, sizeof(key)) == 1)
 	{
-		memcpy(out, SECRET_PREFIX, SECRET_PREFIX_LEN);
-		EVP_EncodeBlock((unsigned char *) out + SECRET_PREFIX_LEN, key, (int) sizeof(key));
+		memcpy(out, SHARED_PREFIX, strlen(SHARED_PREFIX));
+		EVP_EncodeBlock((unsigned char *) out + strlen(SHARED_PREFIX), key, (int) sizeof(key));
 		ok = true;
 	}
 	else
@@ -206,10 +299,10 @@ mac_start(DmshookSigner *signer, const void *key, size_t len)
 	if (hmac == NULL)
 		hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
 	if (hmac != NULL)
-		signer->context = EVP_MAC_CTX_new(hmac);
+		signer->mac = EVP_MAC_CTX_new(hmac);
 	params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0);
 	params[1] = OSSL_PARAM_construct_end();
-	if (signer->context == NULL || !EVP_MAC_init(signer->context, key, len, params))
+	if (signer->mac == NULL || !EVP_MAC_init(signer->mac, key, len, params))
 	{
 		ERR_clear_error();
 		return false;
@@ -233,12 +326,8 @@ base64_value(char c)
 	return -1;
 }
 
-/*
- * Number of bytes; 0 when text is empty or not canonical base64. What does not
- * fit is counted but not kept: the answer then is size.
- */
-static size_t
-base64_decode(const char *text, size_t len, uint8_t *out, size_t size)
+size_t
+dmshook_base64_decode(const char *text, size_t len, uint8_t *out, size_t size)
 {
 	size_t		n = 0;
 	size_t		pad;

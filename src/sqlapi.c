@@ -33,7 +33,6 @@
 #include "match.h"
 #include "options.h"
 #include "settings.h"
-#include "sign.h"
 #include "transport.h"
 #include "wake.h"
 
@@ -49,8 +48,6 @@ ENTRY(dmshook_sql_distance);
 ENTRY(dmshook_sql_check_options);
 ENTRY(dmshook_sql_check_auth);
 ENTRY(dmshook_sql_check_headers);
-ENTRY(dmshook_sql_check_secret);
-ENTRY(dmshook_sql_generate_secret);
 ENTRY(dmshook_sql_retry_delays);
 ENTRY(dmshook_sql_timeout);
 ENTRY(dmshook_sql_preloaded);
@@ -183,39 +180,6 @@ dmshook_sql_check_headers(PG_FUNCTION_ARGS)
 					 errhint("Leave it out of the headers, or remove auth with {\"kind\": \"none\"}.")));
 	}
 	PG_RETURN_VOID();
-}
-
-/* _check_secret(text): a signing secret from elsewhere */
-Datum
-dmshook_sql_check_secret(PG_FUNCTION_ARGS)
-{
-	const char *problem = NULL;
-	DmshookSigner *signer = dmshook_signer_create(text_to_cstring(PG_GETARG_TEXT_PP(0)), &problem);
-
-	if (signer == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid signing secret"),
-				 problem != NULL ? errdetail("%s", problem) : 0,
-				 errhint("A secret is \"whsec_\" and the base64 form of 24 to 64 bytes; leave it out to get a new one.")));
-	dmshook_signer_free(signer);
-	PG_RETURN_VOID();
-}
-
-/* _generate_secret() */
-Datum
-dmshook_sql_generate_secret(PG_FUNCTION_ARGS pg_attribute_unused())
-{
-	char		secret[64];
-	text	   *result;
-
-	if (!dmshook_secret_generate(secret, sizeof(secret)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate a signing secret")));
-	result = cstring_to_text(secret);
-	explicit_bzero(secret, sizeof(secret));
-	PG_RETURN_TEXT_P(result);
 }
 
 /* ------------------------------------------------------------------------

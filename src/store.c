@@ -207,11 +207,16 @@ load_secrets(List *webhooks, MemoryContext context, Datum only)
 			row->auth = secret_jsonb(context, value);
 		else if (strcmp(kind, "headers") == 0 && row->headers == NULL)
 			row->headers = secret_jsonb(context, value);
-		else if (strcmp(kind, "signing") == 0)
+		else if (strncmp(kind, "signing", strlen("signing")) == 0)
 		{
+			DmshookSecretRow *secret;
+
 			if (row->secrets == NULL)
-				row->secrets = MemoryContextAlloc(context, sizeof(char *) * n);
-			row->secrets[row->nsecrets++] = value;
+				row->secrets = MemoryContextAlloc(context, sizeof(DmshookSecretRow) * n);
+			secret = &row->secrets[row->nsecrets++];
+			secret->kind = MemoryContextStrdup(context, kind);
+			secret->value = value;
+			secret->until = dmshook_store_column_int8(i, 5, DT_NOEND);
 		}
 	}
 }
@@ -587,6 +592,7 @@ dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than,
 		dmshook_store_run(Q_REMOVE_COMMANDS, &time, NULL, false);
 		dmshook_store_run(Q_REMOVE_COUNTS, NULL, NULL, false);
 		dmshook_store_run(Q_REMOVE_ALERTS, &dead_time, NULL, false);
+		dmshook_store_run(Q_REMOVE_SECRETS, NULL, NULL, false);
 	}
 	SPI_finish();
 	return seen;

@@ -33,6 +33,14 @@ typedef struct DmshookSubscription
 	char	   *filter_problem; /* it cannot be compiled: why */
 } DmshookSubscription;
 
+/* A signing secret; its kind is one of webhook_secret. */
+typedef struct DmshookSecretRow
+{
+	char	   *kind;
+	char	   *value;
+	TimestampTz until;			/* DT_NOEND: it stays */
+} DmshookSecretRow;
+
 /* A webhook's configuration as it stands in the tables. */
 typedef struct DmshookWebhookRow
 {
@@ -48,9 +56,9 @@ typedef struct DmshookWebhookRow
 	Jsonb	   *auth;			/* NULL: none */
 	Jsonb	   *headers;		/* NULL: none */
 	int			nsecrets;
-	char	  **secrets;		/* signing secrets, the newest first */
 	char	   *secret_problem; /* a secret cannot be decrypted: why; NULL: all can */
 	const char *secret_hint;
+	DmshookSecretRow *secrets;	/* those that sign, the newest first */
 	int			nsubscriptions;
 	DmshookSubscription *subscriptions; /* ascending: the last with from_id <= id counts */
 	int64		low;			/* its position row; -1: none */

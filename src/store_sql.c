@@ -296,6 +296,9 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_REMOVE_ALERTS] = {
 		"DELETE FROM dmshook.alert AS a WHERE a.at OPERATOR(pg_catalog.<) $1", {TIMESTAMPTZOID}
 	},
+	[Q_REMOVE_SECRETS] = {
+		"SELECT dmshook._remove_expired_secrets()"
+	},
 	[Q_NOTICE] = {
 		"SELECT dmshook._notice($1, $2, $3::pg_catalog.jsonb)", {INT4OID, TEXTOID, TEXTOID}
 	},

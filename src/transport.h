@@ -31,7 +31,7 @@ typedef struct DmshookEndpoint
 } DmshookEndpoint;
 
 #define DMSHOOK_DYNAMIC_HEADERS	10
-#define DMSHOOK_HEADER_SIZE		256
+#define DMSHOOK_HEADER_SIZE		704 /* of the longest line: signature.c, four signatures of each scheme, under a name of 100 characters */
 
 /*
  * One request and what came of it. Allocated by dmshook_transport_get() and given

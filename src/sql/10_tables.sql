@@ -131,7 +131,7 @@ COMMENT ON TABLE dmshook.subscription IS 'versions of what a webhook subscribes 
 CREATE TABLE dmshook.webhook_secret (
 	id         bigint PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.secret_id'),
 	webhook    int NOT NULL,
-	kind       text NOT NULL CHECK (kind IN ('signing', 'auth', 'headers')),
+	kind       text NOT NULL CHECK (kind IN ('signing', 'signing_ed25519', 'signing_github', 'auth', 'headers')),
 	value      text NOT NULL,
 	key_id     text,
 	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -139,6 +139,8 @@ CREATE TABLE dmshook.webhook_secret (
 );
 CREATE INDEX webhook_secret_webhook ON dmshook.webhook_secret (webhook);
 COMMENT ON COLUMN dmshook.webhook_secret.key_id IS 'the key of dmshook.secret_key_file that decrypts value; NULL: value is the secret itself';
+COMMENT ON COLUMN dmshook.webhook_secret.kind IS 'signing: whsec_, for v1 and (without one of its own) GitHub''s; signing_ed25519: whsk_; signing_github: just text; auth and headers: JSON';
+COMMENT ON COLUMN dmshook.webhook_secret.expires_at IS 'of a signing secret that was rotated: until then it signs beside the new one';
 COMMENT ON TABLE dmshook.webhook_secret IS 'signing keys, credentials and header values; no view shows them';
 
 /* Who is it that calls? src/caller.c says when to ask which. */

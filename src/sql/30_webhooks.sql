@@ -37,14 +37,6 @@ CREATE FUNCTION dmshook._check_headers(headers jsonb, auth jsonb) RETURNS void
 	AS 'MODULE_PATHNAME', 'dmshook_sql_check_headers' LANGUAGE C STABLE;
 COMMENT ON FUNCTION dmshook._check_headers IS 'raise an error with a hint unless these are headers of a webhook with this auth';
 
-CREATE FUNCTION dmshook._check_secret(secret text) RETURNS void
-	AS 'MODULE_PATHNAME', 'dmshook_sql_check_secret' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION dmshook._check_secret IS 'raise an error with a hint unless it is a signing secret';
-
-CREATE FUNCTION dmshook._generate_secret() RETURNS text
-	AS 'MODULE_PATHNAME', 'dmshook_sql_generate_secret' LANGUAGE C VOLATILE STRICT;
-COMMENT ON FUNCTION dmshook._generate_secret IS 'a new signing secret';
-
 CREATE FUNCTION dmshook._retry_delays(options jsonb, OUT attempt int, OUT delay_ms bigint) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'dmshook_sql_retry_delays' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION dmshook._retry_delays IS 'attempts that a webhook with these options makes, and the pause before each';
@@ -386,6 +378,9 @@ DECLARE
 	opts jsonb;
 	hdrs jsonb := coalesce(headers, '{}');
 	said text;
+	schemes text[];
+	given text;			-- kind of the secret
+	made text[];		-- kinds of the others
 BEGIN
 	PERFORM dmshook._check_name(_create_webhook.name);
 	IF url IS NULL THEN
@@ -403,10 +398,10 @@ BEGIN
 	IF opts ? 'transform' THEN
 		opts := opts || jsonb_build_object('transform', dmshook._check_transform(opts->>'transform', caller));
 	END IF;
-	IF secret IS NULL THEN
-		secret := dmshook._generate_secret();
-	ELSE
-		PERFORM dmshook._check_secret(secret);
+	PERFORM dmshook._check_signature_headers(opts, ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), auth);
+	schemes := dmshook._schemes(opts);
+	IF secret IS NOT NULL THEN
+		given := dmshook._check_secret(secret, schemes, NOT schemes @> '{standard}' AND schemes @> '{github}');
 	END IF;
 
 	PERFORM dmshook._warn_not_preloaded();
@@ -420,7 +415,10 @@ BEGIN
 		RAISE EXCEPTION 'webhook "%" already exists', _create_webhook.name USING ERRCODE = 'duplicate_object',
 			HINT = 'Choose another name, or change that one with dmshook.alter_webhook().';
 	END;
-	PERFORM dmshook._put_secret(id, 'signing', secret);
+	IF secret IS NOT NULL THEN
+		PERFORM dmshook._put_secret(id, given, secret);
+	END IF;
+	made := dmshook._fit_secrets(id);
 	PERFORM dmshook._put_secret(id, 'auth', CASE WHEN kind <> 'none' THEN auth::text END);
 	PERFORM dmshook._put_secret(id, 'headers', CASE WHEN hdrs <> '{}' THEN hdrs::text END);
 	PERFORM dmshook._write_version(id);
@@ -432,12 +430,12 @@ BEGIN
 		CASE WHEN enabled THEN ', enabled' ELSE ', not enabled' END));
 
 	webhook := _create_webhook.name;
-	signing_secret := secret;
+	signing_secret := coalesce(secret, dmshook._shown_secret(id, dmshook._main_scheme(schemes)));
 	hint := CASE WHEN enabled THEN
 			format('Events that commit from now on are sent. Test it: SELECT * FROM dmshook.test_webhook(%1$L).', webhook)
 		ELSE
-			format('Give the secret to the receiver. Test it: SELECT * FROM dmshook.test_webhook(%1$L); then SELECT dmshook.enable_webhook(%1$L).', webhook)
-		END || said || dmshook._method_hint(method) || dmshook._unsent_hint();
+			dmshook._receiver_hint(id) || format(' Test it: SELECT * FROM dmshook.test_webhook(%1$L); then SELECT dmshook.enable_webhook(%1$L).', webhook)
+		END || CASE WHEN secret IS NOT NULL THEN dmshook._made_hint(id, webhook, made) ELSE '' END || said || dmshook._method_hint(method) || dmshook._unsent_hint();
 END
 $$;
 COMMENT ON FUNCTION dmshook._create_webhook IS 'dmshook.create_webhook() behind the door where the caller is noted';
@@ -469,6 +467,7 @@ DECLARE
 	what     text[] := '{}';
 	said     text := '';
 	unreadable CONSTANT jsonb := '{"": ""}';
+	made     text[] := '{}';			-- kinds of signing secrets
 BEGIN
 	-- what cannot be decrypted (its key is lost) is none that anybody may give, so that anything replaces it
 	old_auth := coalesce(dmshook._secret(w.id, 'auth', unreadable => '{"kind": "none", "unreadable": true}'), '{"kind": "none"}');
@@ -536,6 +535,8 @@ BEGIN
 			|| CASE WHEN n.transform_role <> w.transform_role THEN format('transform is called as role %s (was %s)', n.transform_role, w.transform_role) END;
 	END IF;
 
+	PERFORM dmshook._check_signature_headers(n.options, n.header_names, new_auth);
+
 	what := array_remove(what, NULL);
 	IF what = '{}' THEN
 		RETURN format('Nothing has changed: webhook "%s" was so already.', w.name);
@@ -554,15 +555,20 @@ BEGIN
 	IF new_hdrs <> old_hdrs THEN
 		PERFORM dmshook._put_secret(w.id, 'headers', CASE WHEN new_hdrs <> '{}' THEN new_hdrs::text END);
 	END IF;
+	IF dmshook._schemes(n.options) <> dmshook._schemes(w.options) THEN
+		made := dmshook._fit_secrets(w.id);
+	END IF;
 	IF (n.name, n.url, n.method, n.options, n.transform_role, new_auth, new_hdrs) IS DISTINCT FROM (w.name, w.url, w.method, w.options, w.transform_role, old_auth, old_hdrs) THEN
 		PERFORM dmshook._write_version(w.id);
 	END IF;
 	IF (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN
 		PERFORM dmshook._write_subscription(w.id);
 	END IF;
-	PERFORM dmshook._changed(w.id, n.name, 'altered: ' || array_to_string(what, '; '));
+	PERFORM dmshook._changed(w.id, n.name, 'altered: ' || array_to_string(what, '; ') || CASE WHEN made <> '{}' THEN '; new signing secret' ELSE '' END);
 	RETURN format('Webhook "%s" is altered; it counts from the next attempt on, for waiting deliveries too.', n.name)
 		|| CASE WHEN (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN ' Events, tenant and filter count for events that commit from now on.' ELSE '' END || said
+		|| dmshook._made_hint(w.id, n.name, made)
+		|| CASE WHEN w.public_key IS NOT NULL AND NOT dmshook._schemes(n.options) @> '{standard-ed25519}' THEN ' Its key pair is gone.' ELSE '' END
 		|| CASE WHEN n.method <> w.method THEN dmshook._method_hint(n.method) ELSE '' END;
 END
 $$;
@@ -797,6 +803,28 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._sample IS 'the event from the log that a test or preview shows';
 
+CREATE FUNCTION dmshook._schemes(options jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE jsonb_typeof(options->'signature')
+		WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(options->'signature'))
+		WHEN 'string' THEN ARRAY[options->>'signature']
+		ELSE '{standard}' END
+$$;
+COMMENT ON FUNCTION dmshook._schemes IS 'how a webhook with these (checked) options signs';
+
+/* The signature's, as signature.c sends them; in the overlap after a rotation each is there more than once. */
+CREATE FUNCTION dmshook._signature_headers(options jsonb) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+	WITH made AS (
+		SELECT nullif(concat_ws(' ', CASE WHEN s @> '{standard}' THEN 'v1,***' END, CASE WHEN s @> '{standard-ed25519}' THEN 'v1a,***' END), '') AS standard,
+			CASE WHEN s @> '{github}' THEN 'sha256=***' END AS github
+		FROM (SELECT dmshook._schemes(options)) AS o (s))
+	SELECT jsonb_strip_nulls(jsonb_build_object('webhook-signature', standard, 'x-hub-signature-256', github))
+		|| CASE WHEN options->>'signature_header' IS NOT NULL THEN jsonb_build_object(lower(options->>'signature_header'), coalesce(github, standard)) ELSE '{}' END
+	FROM made
+$$;
+COMMENT ON FUNCTION dmshook._signature_headers IS 'headers of the signature, masked';
+
 /* Headers of a request as people may see them. Version: dmshook.webhook_version.headers, masked already. */
 CREATE FUNCTION dmshook._request_headers(headers jsonb, webhook text, method text, message_id text, event_type text,
 	at timestamptz, attempt int, test boolean, options jsonb) RETURNS jsonb
@@ -806,8 +834,9 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 			WHEN options->>'format' = 'cloudevents' THEN '{"content-type": "application/cloudevents+json"}'
 			ELSE '{"content-type": "application/json"}' END
 		|| jsonb_build_object('user-agent', 'dmshook/' || dmshook._version(), 'webhook-id', message_id,
-			'webhook-timestamp', floor(extract(epoch FROM at))::bigint::text, 'webhook-signature', 'v1,***',
+			'webhook-timestamp', floor(extract(epoch FROM at))::bigint::text,
 			'dmshook-event', event_type, 'dmshook-webhook', webhook, 'dmshook-attempt', attempt::text)
+		|| dmshook._signature_headers(options)
 		|| CASE WHEN test THEN '{"dmshook-test": "1"}'::jsonb ELSE '{}' END
 $$;
 COMMENT ON FUNCTION dmshook._request_headers IS 'headers of a request, credentials and signature masked';

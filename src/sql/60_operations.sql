@@ -83,7 +83,7 @@ BEGIN
 	FOR w IN SELECT * FROM dmshook.webhook WHERE dropped_at IS NULL ORDER BY id FOR UPDATE LOOP
 		UPDATE dmshook.webhook SET enabled = false, disabled_reason = 'this database is a copy', auth_kind = 'none', header_names = '{}',
 			secret_changed_at = clock_timestamp() WHERE id = w.id;
-		PERFORM dmshook._put_secret(w.id, 'signing', dmshook._generate_secret());
+		PERFORM dmshook._fit_secrets(w.id);
 		PERFORM dmshook._write_version(w.id);
 		PERFORM dmshook._write_subscription(w.id);
 		PERFORM dmshook._changed(w.id, w.name, 'disabled, new signing secret, auth and headers removed: this database is a copy');
@@ -296,7 +296,7 @@ BEGIN
 		FROM dmshook.webhook h LEFT JOIN dmshook.webhook_state s ON s.webhook = h.id WHERE h.dropped_at IS NULL ORDER BY h.name
 	LOOP
 		subject := w.name;
-		IF NOT EXISTS (SELECT FROM dmshook.webhook_secret k WHERE k.webhook = w.id AND k.kind = 'signing') THEN
+		IF (SELECT NOT k.there @> k.needed FROM dmshook._secret_kinds(w.id, dmshook._schemes((w.hook).options)) k) THEN
 			problem := 'it has no signing secret: was dmshook.webhook_secret left out of a dump?';
 			hint := 'Drop it and create it again.';
 			RETURN NEXT;

@@ -188,7 +188,7 @@ verifying(void)
 		{" ", false},
 		{"v1,", false},
 		{"v1", false},
-		{"v1,g0hM9SsE", false},	/* the first 8 characters */
+		{"v1,g0hM9SsE", false}, /* the first 8 characters */
 		{"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE", false},
 		{RIGHT "=", false},
 		{RIGHT "," RIGHT, false},
@@ -198,7 +198,7 @@ verifying(void)
 		{"V1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", false},
 		{"v1=g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", false},
 		{"g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=", false},
-		{"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OF=", false},	/* stray bits */
+		{"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OF=", false}, /* stray bits */
 		{"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1oE=", false},
 		{"v1,G0HM9SSE+OTPJTGT/TMIKTSYZLE3UFJELVLNIOLJ1OE=", false},
 		{"v1,g0hM9SsE-OTPJTGt_tmIKtSyZlE3uFJELVlNIOLJ1OE=", false},
