@@ -493,6 +493,24 @@ put_string(char **at, const char *string)
 	return string[0] == '\0' ? NULL : put_bytes(at, string, strlen(string));
 }
 
+/* What the receiver sent back of our own secrets. The strings are our copies, made just now. */
+static void
+mask_secrets(DmshookFlight *flight)
+{
+	const DmshookMask *mask = flight->profile->mask;
+	DmshookAttempt *a = &flight->attempt;
+
+	if (mask == NULL)
+		return;
+	if (a->response_headers)
+		a->response_headers_len = dmshook_mask_apply(mask, unconstify(char *, a->response_headers), a->response_headers_len);
+	if (a->response_body)
+		a->response_body_len = dmshook_mask_apply(mask, unconstify(char *, a->response_body), a->response_body_len);
+	/* a redirect is told */
+	if (a->error)
+		dmshook_mask_apply(mask, unconstify(char *, a->error), strlen(a->error));
+}
+
 void
 dmshook_deliver_finished(DmshookTransfer *transfer)
 {
@@ -529,6 +547,7 @@ dmshook_deliver_finished(DmshookTransfer *transfer)
 		a->response_body = put_bytes(&at, transfer->response_body, transfer->response_body_len);
 		a->response_body_len = transfer->response_body_len;
 	}
+	mask_secrets(flight);
 	flight->transfer = NULL;
 	retry_after = transfer->retry_after_ms;
 	dmshook_transport_put(transfer);

@@ -94,6 +94,7 @@ dmshook_profile_drop(DmshookProfile *profile)
 	/* header lines hold credentials */
 	for (int i = 0; i < profile->endpoint.nheaders; i++)
 		explicit_bzero((char *) profile->endpoint.headers[i], strlen(profile->endpoint.headers[i]));
+	dmshook_roster_mask_wipe(profile);
 	MemoryContextDelete(profile->context);
 }
 
@@ -176,6 +177,7 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 		endpoint->headers[endpoint->nheaders++] = auth;
 	if (row->headers)
 		add_headers(profile, row->headers);
+	dmshook_roster_mask(profile, row);
 
 	profile->has_body = strcmp(row->method, "GET") != 0 && strcmp(row->method, "DELETE") != 0;
 	profile->url_has_query = strchr(row->url, '?') != NULL;

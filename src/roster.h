@@ -11,6 +11,7 @@
 
 #include "cache.h"
 #include "consumer.h"
+#include "mask.h"
 #include "options.h"
 #include "policy.h"
 #include "signature.h"
@@ -34,6 +35,7 @@ typedef struct DmshookProfile
 	bool		url_has_query;
 	char		name_header[DMSHOOK_HEADER_SIZE];
 	DmshookKeys keys;
+	DmshookMask *mask;			/* secrets not to be logged when they come back; NULL: none */
 	char	   *transform_role; /* who calls options.transform */
 	char	   *problem;		/* it cannot be used: why */
 	char	   *problem_hint;	/* what to do; NULL: the usual */
@@ -148,6 +150,10 @@ extern void dmshook_roster_recheck(DmshookWebhook *webhook, DmshookCached *event
 
 /* The webhooks that may want a type; valid until the next call or load. */
 extern DmshookTypeInfo *dmshook_roster_type(DmshookSpan type);
+
+/* roster_mask.c: fill in profile->mask, once its header lines are there; and wipe what it points to. */
+extern void dmshook_roster_mask(DmshookProfile *profile, const DmshookWebhookRow *row);
+extern void dmshook_roster_mask_wipe(DmshookProfile *profile);
 
 extern void dmshook_profile_keep(DmshookProfile *profile);
 extern void dmshook_profile_drop(DmshookProfile *profile);

@@ -285,7 +285,7 @@ COMMENT ON FUNCTION dmshook._last_event_id IS 'the highest event id given out so
 
 /* A version of what requests look like: header values masked, what auth adds too. */
 CREATE FUNCTION dmshook._write_version(webhook_id int) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	w       dmshook.webhook;
 	auth    jsonb;
@@ -369,7 +369,7 @@ COMMENT ON FUNCTION dmshook._unsent_hint IS 'why nothing is sent at all, for hin
 CREATE FUNCTION dmshook._create_webhook(name text, url text, events text[], method text, auth jsonb,
 	headers jsonb, filter text, tenant text, secret text, enabled boolean,
 	options jsonb, OUT webhook text, OUT signing_secret text, OUT hint text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
 	caller CONSTANT text := dmshook._noted_caller();	-- first of all
@@ -443,7 +443,7 @@ COMMENT ON FUNCTION dmshook._create_webhook IS 'dmshook.create_webhook() behind 
 CREATE FUNCTION dmshook.create_webhook(name text, url text, events text[], method text = 'POST', auth jsonb = NULL,
 	headers jsonb = '{}', filter text = NULL, tenant text = NULL, secret text = NULL, enabled boolean = false,
 	options jsonb = '{}', OUT webhook text, OUT signing_secret text, OUT hint text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
 	PERFORM dmshook._note_caller();
 	SELECT c.webhook, c.signing_secret, c.hint INTO create_webhook.webhook, create_webhook.signing_secret, create_webhook.hint
@@ -454,7 +454,7 @@ COMMENT ON FUNCTION dmshook.create_webhook IS 'make a webhook; shows its signing
 
 CREATE FUNCTION dmshook._alter_webhook(name text, url text, events text[], method text, auth jsonb,
 	headers jsonb, filter text, tenant text, options jsonb, new_name text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
 	caller   CONSTANT text := dmshook._noted_caller();	-- first of all
@@ -576,7 +576,7 @@ COMMENT ON FUNCTION dmshook._alter_webhook IS 'dmshook.alter_webhook() behind th
 
 CREATE FUNCTION dmshook.alter_webhook(name text, url text = NULL, events text[] = NULL, method text = NULL, auth jsonb = NULL,
 	headers jsonb = NULL, filter text = NULL, tenant text = NULL, options jsonb = NULL, new_name text = NULL) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
 	PERFORM dmshook._note_caller();
 	RETURN dmshook._alter_webhook(name, url, events, method, auth, headers, filter, tenant, options, new_name);

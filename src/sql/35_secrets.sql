@@ -6,6 +6,9 @@
  * store.c: load_secrets() for the dispatcher). Rows are added and removed,
  * never updated but for expires_at. Internal functions run as their caller, a
  * SECURITY DEFINER function; nobody else can reach the table.
+ *
+ * Functions that are given a secret are plpgsql and pin plan_cache_mode: a custom plan has
+ * its parameters as constants, which auto_explain shows, and a function in SQL hands it parameters that it may log.
  */
 
 CREATE FUNCTION dmshook._secret_put(webhook_id int, secret_kind text, secret text, expires_at timestamptz = NULL) RETURNS void
@@ -28,7 +31,7 @@ $$;
 COMMENT ON FUNCTION dmshook._secrets IS 'the secrets of a kind that a webhook has, the newest first; an error with a hint when one cannot be decrypted';
 
 CREATE FUNCTION dmshook._secret(webhook_id int, secret_kind text, unreadable text = NULL) RETURNS text
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
 	s dmshook.webhook_secret;
 BEGIN
@@ -45,7 +48,7 @@ COMMENT ON FUNCTION dmshook._secret IS 'the newest secret of a kind, or NULL; on
 
 /* Replaced, never updated: their ids tell the dispatcher one from the other. */
 CREATE FUNCTION dmshook._put_secret(webhook_id int, secret_kind text, secret text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
 	DELETE FROM dmshook.webhook_secret WHERE webhook = webhook_id AND kind = secret_kind;
 	IF secret IS NOT NULL THEN

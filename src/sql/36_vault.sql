@@ -22,10 +22,11 @@ CREATE FUNCTION dmshook._vault(OUT key_id text, OUT problem text, OUT hint text)
 COMMENT ON FUNCTION dmshook._vault IS 'id of the key that encrypts, or what is wrong with dmshook.secret_key_file';
 
 /* Webhooks are locked as by whoever changes one, so that no secret is replaced at the same time. */
-CREATE FUNCTION dmshook.reencrypt_secrets(plaintext boolean = false) RETURNS bigint
+CREATE FUNCTION dmshook._reencrypt_secrets(plaintext boolean) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_variable
 DECLARE
+	caller CONSTANT text := dmshook._noted_caller();	-- first of all
 	vault  record;
 	s      dmshook.webhook_secret;
 	target text;
@@ -43,7 +44,7 @@ BEGIN
 				HINT = 'Set it to the file that has their key, then SELECT pg_reload_conf(). To store them as they are, call dmshook.reencrypt_secrets(plaintext => true) before you empty it.';
 		END IF;
 		RETURN 0;
-	ELSIF plaintext AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user) THEN
+	ELSIF plaintext AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = caller) THEN
 		RAISE EXCEPTION 'only a superuser may store secrets in plain text' USING ERRCODE = 'insufficient_privilege';
 	END IF;
 	target := CASE WHEN plaintext THEN NULL ELSE vault.key_id END;
@@ -78,6 +79,15 @@ BEGIN
 				HINT = 'SELECT * FROM dmshook.check() says why.';
 	END IF;
 	RETURN n;
+END
+$$;
+COMMENT ON FUNCTION dmshook._reencrypt_secrets IS 'dmshook.reencrypt_secrets() behind the door where the caller is noted';
+
+CREATE FUNCTION dmshook.reencrypt_secrets(plaintext boolean = false) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM dmshook._note_caller();
+	RETURN dmshook._reencrypt_secrets(plaintext);
 END
 $$;
 COMMENT ON FUNCTION dmshook.reencrypt_secrets IS

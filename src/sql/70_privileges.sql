@@ -33,7 +33,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		('va', '{_trigger_args, _rules, _schemes, _signature_headers}'),
 		('a', '{_payloads_right}'),
 		-- what functions without SECURITY DEFINER call
-		('a', '{_note_caller, _create_webhook, _alter_webhook, _set_triggers, _claim_if_new, _warn_not_preloaded}'),
+		('a', '{_note_caller, _create_webhook, _alter_webhook, _reencrypt_secrets, _set_triggers, _claim_if_new, _warn_not_preloaded}'),
 		('a', '{_watchable, _column_refs, _quote_item, _rule_test, _event_entity, _related_args, _watch_head, _watch, _watch_one, _rows_now, _trigger_rules, _without_type}'),
 		-- its owner's
 		('', '{capture, _rights, _grant, _caller, _noted_caller, _set_trigger, _check_moved}'),

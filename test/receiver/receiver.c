@@ -24,6 +24,7 @@
  *   /binary            an answer that is neither text nor UTF-8, with a zero byte
  *   /cookie            200 and Set-Cookie      /continue        100 first, then 200
  *   /echo              200 and the request's body
+ *   /mirror[/S]        S (200) and the request's headers as JSON; its authorization also as header X-Mirror and Location
  *
  * More path segments are labels: counts are kept by path.  The control port
  * (plain http): /stats (lines "name value"), /clear, /set/NAME/STATUS, /quit.
@@ -668,6 +669,35 @@ simple_answer(const Request *request)
 	return -1;
 }
 
+static void
+mirror(Conn *conn, const Request *request, int status)
+{
+	Buffer		body = {0};
+	Buffer		extra = {0};
+
+	for (int i = 0; i < request->nheaders; i++)
+	{
+		const Header *header = &request->header[i];
+
+		buffer_text(&body, i == 0 ? "{" : ", ");
+		buffer_json(&body, header->name, strlen(header->name));
+		buffer_text(&body, ": ");
+		buffer_json(&body, header->value, header->value_len);
+		if (strcmp(header->name, "authorization") == 0)
+		{
+			buffer_format(&extra, "X-Mirror: %.*s\r\nLocation: /", (int) header->value_len, header->value);
+			for (size_t k = 0; k < header->value_len; k++)
+				buffer_add(&extra, header->value[k] == ' ' ? "/" : &header->value[k], 1);
+			buffer_text(&extra, "\r\n");
+		}
+	}
+	buffer_text(&body, "}\n");
+	buffer_add(&extra, "", 1);
+	reply(conn, status, extra.data, body.data, body.len);
+	free(body.data);
+	free(extra.data);
+}
+
 /* Answers that are well-formed, if unusual; false: not one of these. */
 static bool
 proper_answer(Thread *thread, Conn *conn, const Request *request)
@@ -725,6 +755,8 @@ proper_answer(Thread *thread, Conn *conn, const Request *request)
 	}
 	else if (is(request, "echo"))
 		reply(conn, 200, NULL, request->body, request->body_len);
+	else if (is(request, "mirror"))
+		mirror(conn, request, status = checked_status(segment_number(request, 1, 200), 200));
 	else if (is(request, "drop"))
 	{
 		reply_status(conn, 200);
@@ -762,7 +794,7 @@ improper_answer(Thread *thread, Conn *conn, const Request *request)
 		conn->doing = CLOSING;
 	else if (is(request, "reset"))
 	{
-		struct linger linger = {.l_onoff = 1,.l_linger = 0};
+		struct linger linger = {.l_onoff = 1, .l_linger = 0};
 
 		setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 		record(thread, conn, request, 0);
@@ -1237,7 +1269,7 @@ thread_main(void *arg)
 static int
 listen_on(const char *address, int port, int *bound)
 {
-	struct sockaddr_in sin = {.sin_family = AF_INET,.sin_port = htons(port)};
+	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(port)};
 	struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6,.sin6_port = htons(port)};
 	bool		v6 = inet_pton(AF_INET6, address, &sin6.sin6_addr) == 1;
 	struct sockaddr *sa = v6 ? (struct sockaddr *) &sin6 : (struct sockaddr *) &sin;

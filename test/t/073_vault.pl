@@ -216,6 +216,9 @@ is($server->sql(q{SELECT count(*) FROM dmshook.webhook_secret WHERE kind <> 'sig
 $server->sql(q{CREATE ROLE nobody_special LOGIN});
 like($server->sql_fails(q{SET ROLE nobody_special; SELECT value FROM dmshook.webhook_secret}), qr/permission denied/, 'others cannot read the table');
 like($server->sql_fails(q{SET ROLE nobody_special; SELECT dmshook.reencrypt_secrets(plaintext => true)}), qr/permission denied/, 'nor decrypt it');
+my $admin = q{SELECT dmshook.grant_admin('nobody_special'); SET ROLE nobody_special; };
+is($server->sql($admin . 'SELECT dmshook.reencrypt_secrets()') =~ s{.*\n}{}sr, 0, 'an admin may encrypt');
+like($server->sql_fails($admin . 'SELECT dmshook.reencrypt_secrets(plaintext => true)'), qr/only a superuser may store secrets in plain text/, 'but not decrypt');
 
 $node->stop;
 done_testing();
