@@ -256,6 +256,16 @@ clean_prefix(const char *text, int len)
 				return len;
 		}
 	}
+	else if (len >= 4)
+	{
+		uint32		first;
+		uint32		last;
+
+		memcpy(&first, text, 4);
+		memcpy(&last, text + len - 4, 4);
+		if (likely(!needs_escape(((uint64) last << 32) | first)))
+			return len;
+	}
 	for (; i < len; i++)
 	{
 		unsigned char c = (unsigned char) text[i];
