@@ -144,6 +144,36 @@ is_deeply(said($new, $after, $new, $r{standard}, public_key('standard'), $r{stan
 ok(!exists $r{standard}{headers}{'x-dealer-signature'}, '... no longer under a name of choice');
 
 #
+# A key of dmshook.secret_key_file is lost: what cannot be decrypted cannot sign, and a rotation mends it
+#
+my $key_file = PostgreSQL::Test::Utils::tempdir . '/key';
+sub new_key { unlink $key_file; append_to_file($key_file, $_[0] . "\n"); chmod 0600, $key_file; }
+new_key('a' x 43 . '=');
+$server->sql("ALTER SYSTEM SET dmshook.secret_key_file = '$key_file'");
+$server->sql('SELECT pg_reload_conf()');
+$server->wait_sql(q{SELECT problem IS NULL AND key_id IS NOT NULL FROM dmshook._vault()});
+create('sealed', options => '{"signature": ["standard", "standard-ed25519"]}');
+rotate('sealed');
+is($server->sql(q{SELECT count(*) FROM dmshook.webhook_secret s JOIN dmshook.webhook w ON w.id = s.webhook WHERE w.name = 'sealed' AND s.key_id IS NOT NULL AND s.value !~ '^wh'}), 4, 'encrypted, those of the overlap too');
+my ($before) = sell('sealed');
+is_deeply(signatures($before), [ 'v1', 'v1', 'v1a', 'v1a' ], '... and they sign');
+new_key('b' x 43 . '=');
+$server->sql('SELECT pg_reload_conf()');
+like($server->sql_fails(q{SELECT dmshook.signing_secret('sealed')}), qr/cannot be read/, 'the key is lost');
+$secret{sealed} = rotate('sealed');
+($r{sealed}) = sell('sealed');
+is_deeply(said($secret{sealed}, $r{sealed}, public_key('sealed'), $r{sealed}), [ 'ok ok', 'ok' ], '... and a rotation makes another one, at once');
+is_deeply(signatures($r{sealed}), [ 'v1', 'v1a' ], '... beside which the lost ones do not sign');
+
+#
+# What is signed is UTF-8, in a database of another encoding too
+#
+$server->sql(q{CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+$server->sql('CREATE EXTENSION dmshook', 'latin');
+is($server->sql(q{SELECT dmshook.sign(U&'s\00e4cret', NULL, NULL, U&'b\00f6dy'), dmshook.verify(U&'s\00e4cret', jsonb_build_object('x-hub-signature-256', dmshook.sign(U&'s\00e4cret', NULL, NULL, U&'b\00f6dy')), U&'b\00f6dy')}, 'latin'),
+	'sha256=' . hmac_sha256_hex(encode('UTF-8', 'bödy'), encode('UTF-8', 'säcret')) . '|t', 'LATIN1: it is UTF-8 that is signed');
+
+#
 # Secrets stay in
 #
 is($server->sql(q{SELECT dmshook.signing_secret('pair')}), $secret{pair}, 'signing_secret() of a key pair');
