@@ -43,6 +43,11 @@ ifdef COVERAGE
 PG_CFLAGS   += --coverage -O0
 SHLIB_LINK  += --coverage
 endif
+# test/asan; PostgreSQL's own -fwrapv would hide overflows
+ifdef ASAN
+PG_CFLAGS   += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -fno-wrapv -O1
+SHLIB_LINK  += -fsanitize=address,undefined
+endif
 
 include $(PGXS)
 

@@ -64,7 +64,7 @@ typedef struct DmshookTransfer
 	int			connect_us;
 	int			tls_us;			/* 0 also for plain http */
 	int			first_byte_us;	/* from the sending to the first byte of the response */
-	char		local_address[64];	/* without port; "" when never connected (libcurl 8: nor before TLS was ready) */
+	char		local_address[64];	/* without port; "" when never connected (some of libcurl 8: nor before TLS was ready) */
 	char		remote_address[64];
 	int			http_version;	/* 10, 11, 20; 0: no response */
 	char		tls_version[12];	/* "TLSv1.3" */

@@ -41,10 +41,7 @@ not_as_root() {
 	work=$(mktemp -d /tmp/dmshook.XXXXXX)
 	chmod 755 "$work"
 	mkdir "$work/src"
-	# tracked and untracked, not ignored; a deleted one is no error
-	(cd "$top" && git -c safe.directory='*' ls-files -coz --exclude-standard |
-		while IFS= read -r -d '' f; do [ -e "$f" ] && printf '%s\0' "$f"; done |
-		tar --null -T - -cf -) | tar -C "$work/src" -xf -
+	copy_tree "$work/src"
 	chown -R "$user": "$work"
 	# shellcheck disable=SC2064
 	trap "rm -rf '$work'" EXIT
@@ -56,6 +53,36 @@ not_as_root() {
 		echo "logs are in $top/test-logs" >&2
 	fi
 	exit "$rc"
+}
+
+# copy_tree DIR: the tree's files, tracked and untracked, not ignored; a deleted one is no error.
+copy_tree() {
+	mkdir -p "$1"
+	(cd "$top" && git -c safe.directory='*' ls-files -coz --exclude-standard |
+		while IFS= read -r -d '' f; do [ -e "$f" ] && printf '%s\0' "$f"; done |
+		tar --null -T - -cf -) | tar -C "$1" -xf -
+}
+
+# in_copy COMMAND...: in a copy of the tree, for what is built with other flags; copy names it.
+# The libraries of npm go along. What it leaves in test-logs is brought here.
+in_copy() {
+	local rc=0
+	copy=$(mktemp -d /var/tmp/dmshook-copy.XXXXXX)
+	# shellcheck disable=SC2064
+	trap "rm -rf '$copy'" EXIT
+	chmod 755 "$copy"
+	copy_tree "$copy"
+	git -C "$copy" init -q   # not_as_root asks git for the files
+	if [ -d "$build/node_modules" ]; then
+		mkdir -p "$copy/test/build"
+		cp -a "$build/node_modules" "$build/package-lock.json" "$copy/test/build/"
+	fi
+	(cd "$copy" && "$@") </dev/null || rc=$?
+	if [ -d "$copy/test-logs" ]; then
+		rm -rf "$top/test-logs"
+		cp -r "$copy/test-logs" "$top/test-logs"
+	fi
+	return "$rc"
 }
 
 # One run at a time in a tree: they share what is built and staged.
@@ -73,7 +100,7 @@ stage_extension() {
 	local bindir pkglibdir sharedir includedir
 	lock_tree || return 1
 	bindir=$("$PG_CONFIG" --bindir) pkglibdir=$("$PG_CONFIG" --pkglibdir) sharedir=$("$PG_CONFIG" --sharedir) includedir=$("$PG_CONFIG" --includedir)
-	make -s -C "$top" -j2 WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} PG_CONFIG="$PG_CONFIG" all || return 1
+	make -s -C "$top" -j2 WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} ${ASAN:+ASAN=1} PG_CONFIG="$PG_CONFIG" all || return 1
 	rm -rf "$stage"
 	mkdir -p "$stage$bindir" "$stage$pkglibdir" "$stage$sharedir"
 	cp -a "$bindir/." "$stage$bindir/"               # real files: the server resolves links
@@ -81,8 +108,16 @@ stage_extension() {
 	cp -as "$sharedir/." "$stage$sharedir/"
 	mkdir -p "$stage$(dirname "$includedir")"
 	ln -sfn "$includedir" "$stage$includedir"   # programs of tests include them
-	make -s -C "$top" WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} PG_CONFIG="$PG_CONFIG" DESTDIR="$stage" install || return 1
+	make -s -C "$top" WERROR=1 with_llvm=no ${COVERAGE:+COVERAGE=1} ${ASAN:+ASAN=1} PG_CONFIG="$PG_CONFIG" DESTDIR="$stage" install || return 1
+	[ -z "${POSTGRES_WRAPPER:-}" ] || wrap_postgres "$stage$bindir"
 	use_staged
+}
+
+# The staged server under a tool: POSTGRES_WRAPPER is the front of its command line.
+wrap_postgres() {
+	mv "$1/postgres" "$1/postgres.bin"
+	printf '#!/bin/sh\nexec %s "%s/postgres.bin" "$@"\n' "$POSTGRES_WRAPPER" "$1" >"$1/postgres"
+	chmod 755 "$1/postgres"
 }
 
 use_staged() {

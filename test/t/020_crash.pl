@@ -8,6 +8,7 @@ use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time sleep);
+use Time::Local;
 
 my $server = DmshookTest->new('crash', restart_after_crash => 1, conf => <<'CONF');
 max_prepared_transactions = 50
@@ -154,8 +155,10 @@ for my $life ([qw(server on off)], [qw(dispatcher off)], [qw(server off)], [qw(s
 		my $size = $server->log_size;
 		push @ends, time;
 		kill 'KILL', $pid;
-		$server->wait_log(qr/all server processes terminated; reinitializing/, $size);
-		push @lives, time;
+		# by the server's clock: we may hear of it when the next life has begun to send
+		$server->wait_log(qr/all server processes terminated; reinitializing/, $size) =~
+			/^(\d+)-(\d+)-(\d+) (\d+):(\d+):(\d+)(\.\d+) UTC .*all server processes terminated; reinitializing/m or die 'no time in the log';
+		push @lives, timegm($6, $5, $4, $3, $2 - 1, $1) + $7;
 		end_writers();
 		# the others exit in their own time
 		$server->wait_sql('SELECT true');

@@ -452,8 +452,9 @@ test_connect(void)
 	EXPECT(e, DMSHOOK_TIMEOUT, 0, "The TLS handshake with good.test (127.0.0.1) port", "HTTPS port");
 	t = request(e, "{}");
 	CHECK(t->connect_us > 0 && t->tls_us == -1, "%d %d", t->connect_us, t->tls_us);
-	/* libcurl 8 does not tell it of a connection whose handshake did not end */
-	CHECK(strcmp(t->local_address, curl_version_info(CURLVERSION_NOW)->version_num >= 0x080000 ? "" : "127.0.0.1") == 0, "%s", t->local_address);
+	/* some of libcurl 8 do not tell it of a connection whose handshake did not end */
+	CHECK(strcmp(t->local_address, "127.0.0.1") == 0 || (curl_version_info(CURLVERSION_NOW)->version_num >= 0x080000 && t->local_address[0] == '\0'),
+		  "%s", t->local_address);
 	dmshook_transport_put(t);
 	EXPECT(at("POST", "good.test", "hangup", "/"), DMSHOOK_TLS_ERROR, 0, "during the TLS handshake", "log");
 
