@@ -75,8 +75,12 @@ bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench
 
 # Beyond the suite; test/README.md has a table of them.
-.PHONY: test-majors fuzz
+.PHONY: test-majors test-asan fuzz lint
 test-majors:
 	@PG_CONFIG='$(PG_CONFIG)' test/majors
+test-asan:
+	@PG_CONFIG='$(PG_CONFIG)' test/asan
+lint:
+	@PG_CONFIG='$(PG_CONFIG)' test/lint
 fuzz:
 	@PG_CONFIG='$(PG_CONFIG)' test/fuzz/run
