@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "store.h"
@@ -129,16 +130,36 @@ text_array(MemoryContext context, Datum value, int *n)
 	return result;
 }
 
-/* A JSON object out of the text of a secret, which is wiped. */
+/*
+ * A JSON object out of the text of a secret, which is wiped. NULL: it is none, somebody has
+ * written to the table by hand; that is no reason to end, nor to say what stands there.
+ */
 static Jsonb *
 secret_jsonb(MemoryContext context, char *value)
 {
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Jsonb	   *result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Jsonb	   *volatile result = NULL;
 
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		result = NULL;
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
 	explicit_bzero(value, strlen(value));
-	return result;
+	return result && JB_ROOT_IS_OBJECT(result) ? result : NULL;
 }
 
 /*
@@ -185,6 +206,22 @@ secret_value(MemoryContext context, uint64 row, DmshookWebhookRow *webhook, cons
 	return result;
 }
 
+static Jsonb *
+secret_object(MemoryContext context, char *value, DmshookWebhookRow *webhook, const char *kind)
+{
+	Jsonb	   *result = secret_jsonb(context, value);
+
+	if (result == NULL && webhook->secret_problem == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		webhook->secret_problem = psprintf("its secret \"%s\" is not what was stored: it is no JSON object", kind);
+		webhook->secret_hint = "Somebody has written to dmshook.webhook_secret: set the secret again.";
+		MemoryContextSwitchTo(old);
+	}
+	return result;
+}
+
 static void
 load_secrets(List *webhooks, MemoryContext context, Datum only)
 {
@@ -204,9 +241,9 @@ load_secrets(List *webhooks, MemoryContext context, Datum only)
 		if (value == NULL)
 			continue;
 		if (strcmp(kind, "auth") == 0 && row->auth == NULL)
-			row->auth = secret_jsonb(context, value);
+			row->auth = secret_object(context, value, row, kind);
 		else if (strcmp(kind, "headers") == 0 && row->headers == NULL)
-			row->headers = secret_jsonb(context, value);
+			row->headers = secret_object(context, value, row, kind);
 		else if (strncmp(kind, "signing", strlen("signing")) == 0)
 		{
 			DmshookSecretRow *secret;

@@ -151,6 +151,14 @@ my ($rc, $out, $err) = $node->psql('postgres', 'SELECT dmshook.reencrypt_secrets
 is($out, 1, 'reencrypt_secrets() moves what it can');
 like($err, qr/WARNING:  5 secrets cannot be decrypted.*Of: plain, sealed\./s, 'and names what it cannot');
 
+# garbage in the table ends nobody
+my $pid = $server->sql('SELECT pid FROM dmshook.dispatchers');
+$server->sql(q[INSERT INTO dmshook.webhook_secret (webhook, kind, value) SELECT id, 'headers', '{"X-A": "canary' FROM dmshook.webhook WHERE name = 'open'; INSERT INTO dmshook.command (webhook, kind) SELECT id, 'reload' FROM dmshook.webhook WHERE name = 'open']);
+$server->wait_sql(q{SELECT NOT ok AND error = 'its secret "headers" is not what was stored: it is no JSON object' FROM dmshook.test_webhook('open')});
+is($server->sql('SELECT pid FROM dmshook.dispatchers'), $pid, 'a secret that is garbage is its webhook\'s problem alone');
+$server->sql(q{DELETE FROM dmshook.webhook_secret WHERE kind = 'headers' AND webhook = (SELECT id FROM dmshook.webhook WHERE name = 'open'); INSERT INTO dmshook.command (webhook, kind) SELECT id, 'reload' FROM dmshook.webhook WHERE name = 'open'});
+wait_test('open', 'true');
+
 # lost for good: new ones take their place, and what does not touch them works
 is($server->sql(sprintf q{SELECT dmshook.alter_webhook('sealed', url => '%s') ~ 'is altered'}, $receiver->url('/ok/moved')), 't', 'a url can be changed all the same');
 is($server->sql(q{SELECT dmshook.alter_webhook('sealed', auth => '{"kind": "none"}', headers => '{}') ~ 'is altered'}), 't', 'what cannot be read can be removed');
