@@ -130,9 +130,17 @@ dmshook_cache_set_fault(DmshookCached *cached, int webhook, const char *message,
 	fault = MemoryContextAlloc(cache_context, sizeof(DmshookFault));
 	fault->webhook = webhook;
 	fault->rejected = rejected;
+	fault->unjudged = false;
 	fault->message = MemoryContextStrdup(cache_context, message);
 	fault->next = cached->faults;
 	cached->faults = fault;
+}
+
+void
+dmshook_cache_set_unjudged(DmshookCached *cached, int webhook)
+{
+	dmshook_cache_set_fault(cached, webhook, "", false);
+	cached->faults->unjudged = true;
 }
 
 const DmshookFault *

@@ -15,6 +15,7 @@ typedef struct DmshookFault
 {
 	int			webhook;
 	bool		rejected;		/* it said so in the end: not to be sent */
+	bool		unjudged;		/* none yet: a helper is to be asked */
 	char	   *message;
 	struct DmshookFault *next;
 } DmshookFault;
@@ -78,8 +79,9 @@ extern const char *dmshook_cache_body(DmshookCached *cached, int shape, int *len
  */
 extern Jsonb *dmshook_cache_jsonb(DmshookCached *cached, char **problem);
 
-/* Note a webhook's fault, in place of an earlier one (message NULL: none); and look for it. */
+/* Note a webhook's fault, in place of an earlier one (message NULL: none), or that its filter was not asked; and look for it. */
 extern void dmshook_cache_set_fault(DmshookCached *cached, int webhook, const char *message, bool rejected);
+extern void dmshook_cache_set_unjudged(DmshookCached *cached, int webhook);
 extern const DmshookFault *dmshook_cache_fault(const DmshookCached *cached, int webhook);
 
 extern void dmshook_cache_keep(DmshookCached *cached);

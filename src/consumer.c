@@ -605,6 +605,15 @@ dmshook_consumer_low(const DmshookConsumer *c)
 	return low;
 }
 
+bool
+dmshook_consumer_passed(const DmshookConsumer *c, int64_t id)
+{
+	for (int i = 0; i < c->nlate; i++)
+		if (c->late[i] == id)
+			return false;
+	return id <= dmshook_consumer_next(c) && dmshook__find_entry(c, id) == NULL;
+}
+
 int64_t
 dmshook_consumer_redo(const DmshookConsumer *c)
 {

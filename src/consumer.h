@@ -264,6 +264,9 @@ extern DmshookEntry *dmshook_consumer_pick(DmshookConsumer *consumer, const Dmsh
  */
 extern void dmshook_entry_unpick(DmshookEntry *entry);
 
+/* Has it read the event, and holds nothing of it? Then nothing of it will come by itself. */
+extern bool dmshook_consumer_passed(const DmshookConsumer *consumer, int64_t id);
+
 /*
  * Ids of all entries that have a queue row and are held (picked, in flight, or ended and not
  * committed), at most max of them to ids; returns how many there are. cancel and cancel_all mark
@@ -273,6 +276,12 @@ extern int	dmshook_consumer_picked(const DmshookConsumer *consumer, int64_t *ids
 
 /* May one more be sent (settings, in flight)? */
 extern bool dmshook_consumer_may_send(const DmshookConsumer *consumer);
+
+/*
+ * One from the log or of a replay flew only to be judged, and is not for the webhook: it goes as if matches() had said so.
+ * Should it be read again, it is judged again. A picked one has a row, and is to be finished as FAILED, cancelled.
+ */
+extern void dmshook_entry_reject(DmshookEntry *entry);
 
 /* A flying one ended: state is OK, FAILED (due set by the dispatcher) or DEAD. */
 extern void dmshook_entry_finish(DmshookEntry *entry, DmshookEntryState state);

@@ -672,6 +672,12 @@ dmshook_consumer_picked(const DmshookConsumer *c, int64_t *ids, int max)
 }
 
 void
+dmshook_entry_reject(DmshookEntry *entry)
+{
+	dmshook__remove_entry(entry);
+}
+
+void
 dmshook_entry_finish(DmshookEntry *entry, DmshookEntryState state)
 {
 	come_back(entry);

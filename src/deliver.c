@@ -230,6 +230,16 @@ end_filtered(DmshookFlight *flight, const DmshookFault *fault)
 	dmshook_entry_finish(flight->entry, DMSHOOK_FAILED);
 }
 
+/* Its filter failed in the helper too, or rests. */
+static void
+end_unjudged(DmshookFlight *flight, const char *error)
+{
+	DmshookFault fault = {.message = psprintf("the filter failed: %s", error)};
+
+	end_filtered(flight, &fault);
+	pfree(fault.message);
+}
+
 /* Can there be a request at all? If not it has ended, as an attempt that says why. */
 static bool
 ended_before(DmshookFlight *flight, int len)
@@ -238,6 +248,8 @@ ended_before(DmshookFlight *flight, int len)
 	DmshookCached *event = flight->event;
 	const DmshookFault *fault = flight->entry ? dmshook_cache_fault(event, flight->webhook->id) : NULL;
 
+	if (fault && fault->unjudged)
+		fault = NULL;			/* judged by now */
 	if (profile->problem)
 		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, profile->problem,
 							profile->problem_hint ? profile->problem_hint :
@@ -262,6 +274,24 @@ ended_before(DmshookFlight *flight, int len)
 	return true;
 }
 
+/* Is a helper to say first whether the event is for the webhook? True: it was asked, or the flight has ended. */
+static bool
+asks_first(DmshookFlight *flight)
+{
+	const DmshookFault *fault = flight->entry && !flight->judged ? dmshook_cache_fault(flight->event, flight->webhook->id) : NULL;
+	char	   *error;
+
+	if (fault == NULL || !fault->unjudged)
+		return false;
+	if (dmshook_judge_ask(flight->webhook, flight->entry, flight->event, flight, &error))
+		return true;
+	flight->judged = true;
+	if (error == NULL)
+		return false;
+	end_unjudged(flight, error);
+	return true;
+}
+
 /* Start the request of a flight. False: no connection is free, nothing was done. */
 static bool
 start(DmshookFlight *flight)
@@ -272,6 +302,8 @@ start(DmshookFlight *flight)
 	int			len = 0;
 	const char *body = profile->has_body ? dmshook_cache_body(event, profile->options.shape, &len) : NULL;
 
+	if (asks_first(flight))
+		return true;
 	if (flight->body)
 	{
 		body = flight->body;
@@ -283,7 +315,7 @@ start(DmshookFlight *flight)
 	{
 		/* not yet: dmshook_deliver_transformed() goes on */
 		flight->attempt.body = NULL;
-		dmshook_transform_ask(flight, flight->webhook->transform_slow, profile->options.transform, profile->transform_role, body, len);
+		dmshook_transform_ask(flight, flight->webhook->id, flight->webhook->transform_slow, profile->options.transform, profile->transform_role, body, len);
 		return true;
 	}
 	transfer = dmshook_transport_get(&profile->endpoint);
@@ -452,15 +484,45 @@ take_body(const DmshookTransformed *result)
 	dlist_push_tail(&transformed, &flight->ready);
 }
 
+/* A helper has judged: the flight goes on, has ended, or has never been. True: that. */
+static bool
+take_verdict(const DmshookTransformed *result)
+{
+	DmshookFlight *flight = result->owner;
+	DmshookEntry *entry = flight->entry;
+	DmshookFault rejected = {.rejected = true, .message = entry->attempts > 0 ? DMSHOOK_REJECTED : "the filter rejects the event"};
+
+	flight->judged = true;
+	dmshook_judge_answered(flight->webhook, result->duration_us, result->timed_out);
+	if (result->verdict == DMSHOOK_FILTER_ERROR)
+		end_unjudged(flight, result->error);
+	else if (result->verdict == DMSHOOK_FILTER_TRUE || (entry->origin == DMSHOOK_FROM_QUEUE && entry->kind != 'd'))
+		dlist_push_tail(&transformed, &flight->ready);
+	else if (entry->origin == DMSHOOK_FROM_QUEUE)
+		end_filtered(flight, &rejected);
+	else
+	{
+		dmshook_policy_untake(&flight->profile->options.policy, &flight->webhook->policy, flight->probe);
+		entry->data = NULL;
+		dmshook_entry_reject(entry);
+		dmshook_flight_free(flight);
+		return true;
+	}
+	return false;
+}
+
 bool
-dmshook_deliver_transformed(bool open)
+dmshook_deliver_transformed(bool open, bool *rejected)
 {
 	DmshookTransformed result;
 	bool		any = false;
 
 	while (dmshook_transform_finished(&result))
 	{
-		take_body(&result);
+		if (result.filter)
+			*rejected |= take_verdict(&result);
+		else
+			take_body(&result);
 		any = true;
 	}
 	while (open && !dlist_is_empty(&transformed))

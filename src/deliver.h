@@ -33,6 +33,7 @@ typedef struct DmshookFlight
 	char	   *query;			/* where the URL has one of its own */
 	char	   *body;			/* what the webhook's transform made; NULL: nothing (yet) */
 	int			body_len;
+	bool		judged;			/* a helper was asked whether it is for the webhook, and it is */
 	dlist_node	ready;			/* of those that wait for a connection with it */
 	dlist_node	node;			/* of all flights */
 	struct DmshookFlight *next; /* ended tests */
@@ -57,8 +58,11 @@ extern void dmshook_deliver_cancelled(DmshookEntry *entry);
 /* Send a test; the event holds its body. Answered after its attempt was committed. False: as above. */
 extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
 
-/* Bodies that transforms made: their requests start, unless nothing may go out now. True: there were some. */
-extern bool dmshook_deliver_transformed(bool open);
+/*
+ * What helpers have answered: requests start, unless nothing may go out now. True: there were answers. *rejected is set
+ * where an entry has gone without a request, and without a result.
+ */
+extern bool dmshook_deliver_transformed(bool open, bool *rejected);
 
 /* A transfer ended: note the result, finish its entry, give the transfer back. */
 extern void dmshook_deliver_finished(DmshookTransfer *transfer);

@@ -210,13 +210,20 @@ collect(void)
 {
 	DmshookTransfer *transfer;
 	bool		any = false;
+	bool		rejected = false;
 
 	while ((transfer = dmshook_transport_finished()) != NULL)
 	{
 		dmshook_deliver_finished(transfer);
 		any = true;
 	}
-	any |= dmshook_deliver_transformed(loop.open);
+	any |= dmshook_deliver_transformed(loop.open, &rejected);
+	if (rejected)
+	{
+		/* no result will say that there is room again, and that places have moved */
+		loop.feeding = true;
+		loop.persisted_low = -1;
+	}
 	if (loop.first_result == 0 && (dmshook_consumers_dirty(loop.set) || dmshook_deliver_has_tests()))
 		loop.first_result = monotonic_us();
 	return any;

@@ -16,7 +16,8 @@ typedef enum DmshookFilterVerdict
 	DMSHOOK_FILTER_TRUE,
 	DMSHOOK_FILTER_FALSE,
 	DMSHOOK_FILTER_UNKNOWN,		/* a predicate over what is not there, or of another type */
-	DMSHOOK_FILTER_ERROR
+	DMSHOOK_FILTER_ERROR,
+	DMSHOOK_FILTER_UNASKED		/* never of an evaluation: it is left to a helper (judge.c) */
 } DmshookFilterVerdict;
 
 /* How long the dispatcher lets one evaluation take. */
@@ -40,6 +41,6 @@ extern Jsonb *dmshook_filter_payload(const DmshookEvent *event, char **problem);
  * statement_timeout runs): cancelled after that, *timed_out.
  */
 extern DmshookFilterVerdict dmshook_filter_evaluate(JsonPath *path, Jsonb *payload, int limit_ms,
-											  char **error, bool *timed_out);
+													char **error, bool *timed_out);
 
 #endif							/* DMSHOOK_FILTER_H */

@@ -140,6 +140,8 @@ replayed_row(const DmshookEvent *row, void *arg)
 	const DmshookPastKey *past;
 	DmshookLogEvent event;
 	DmshookCached *cached;
+	const DmshookFault *fault;
+	bool		was_for_it;
 	bool		ended;
 
 	if (span->full || row->erased)
@@ -152,9 +154,14 @@ replayed_row(const DmshookEvent *row, void *arg)
 	event.id = row->id;
 	event.entity = cached->entity;
 	event.payload = cached;
+	/* was it for the webhook, and will come by itself? One unjudged that it has passed was not */
+	was_for_it = !ended && dmshook_roster_matches(span->request->webhook, cached);
+	fault = dmshook_cache_fault(cached, span->request->webhook->id);
+	if (was_for_it && fault && fault->unjudged)
+		was_for_it = !dmshook_consumer_passed(span->request->webhook->consumer, row->id);
 	/* the webhook as it now is comes last: the fault of its filter, if any, is the one that counts */
 	if (request_wants(span->request, cached) &&
-		(ended || !dmshook_roster_matches(span->request->webhook, cached)) &&
+		!was_for_it &&
 		dmshook_roster_subscribes(span->request->webhook, cached))
 		span->full = !dmshook_replay_feed(span->replay, &event);
 	dmshook_cache_end(cached);

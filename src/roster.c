@@ -16,7 +16,6 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#include "filter.h"
 #include "match.h"
 #include "roster.h"
 
@@ -25,12 +24,7 @@
 #define WINDOW_MAX		8192
 #define WINDOW_BYTES	((Size) 8 * 1024 * 1024)	/* about as much as a window's bodies may take */
 
-/* A filter that took too long rests so long: at first, and at most (each time twice as long). */
-#define FILTER_REST_MS		10000
-#define FILTER_REST_MAX_MS	300000
-
 static MemoryContext roster_context = NULL;
-static MemoryContext judge_context = NULL;	/* of one evaluation of a filter */
 static HTAB *webhooks = NULL;
 static HTAB *types = NULL;
 static dlist_head roster = DLIST_STATIC_INIT(roster);
@@ -49,7 +43,7 @@ dmshook_roster_init(MemoryContext parent)
 	HASHCTL		ctl = {0};
 
 	roster_context = AllocSetContextCreate(parent, "dmshook webhooks", ALLOCSET_DEFAULT_SIZES);
-	judge_context = AllocSetContextCreate(roster_context, "dmshook filter", ALLOCSET_DEFAULT_SIZES);
+	dmshook_judge_init(roster_context);
 	ctl.keysize = sizeof(int);
 	ctl.entrysize = sizeof(WebhookEntry);
 	ctl.hcxt = roster_context;
@@ -451,55 +445,6 @@ add_webhook(DmshookConsumers *set, const DmshookWebhookRow *row, bool start, int
 	return webhook;
 }
 
-/* A filter to a path, in the row's context; one that is none says why at each event. */
-static void
-compile_filter(DmshookSubscription *version, MemoryContext context)
-{
-	MemoryContext old = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		version->path = dmshook_filter_compile(version->filter);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		version->filter_problem = error->message;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	CurrentResourceOwner = owner;
-}
-
-/* Those of all versions; that of the version before is shared where it is the same. */
-static void
-compile_filters(DmshookWebhookRow *row, MemoryContext context)
-{
-	for (int i = 0; i < row->nsubscriptions; i++)
-	{
-		DmshookSubscription *version = &row->subscriptions[i];
-
-		if (version->filter == NULL)
-			continue;
-		if (i > 0 && version[-1].filter && strcmp(version[-1].filter, version->filter) == 0)
-		{
-			version->path = version[-1].path;
-			version->filter_problem = version[-1].filter_problem;
-		}
-		else
-			compile_filter(version, context);
-	}
-}
-
 void
 dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 last_value)
 {
@@ -531,8 +476,8 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 				dmshook_profile_drop(before);
 			}
 		}
-		compile_filters(row, context);
-		webhook->filter_rests = 0;
+		dmshook_judge_compile(row, context);
+		memset(&webhook->judge, 0, sizeof(webhook->judge));
 		if (webhook->row)
 		{
 			policy_changed(webhook, row);
@@ -605,68 +550,11 @@ version_wants(const DmshookSubscription *version, const DmshookCached *event)
 	return version_wants_type(version, event->type.data, event->type.len);
 }
 
-/* A filter's verdict on an event; of an error the reason, which lives until the next call. */
-static DmshookFilterVerdict
-judge(DmshookWebhook *webhook, const DmshookSubscription *version, DmshookCached *event, char **error)
-{
-	DmshookFilterVerdict verdict;
-	MemoryContext old;
-	TimestampTz now;
-	Jsonb	   *payload;
-	bool		timed_out;
-
-	MemoryContextReset(judge_context);
-	*error = version->filter_problem;
-	if (version->path == NULL)
-		return DMSHOOK_FILTER_ERROR;
-	if (webhook->filter_rests != 0 && GetCurrentTimestamp() < webhook->filter_rests)
-	{
-		*error = psprintf("it took longer than %d ms before, and rests for %d s", DMSHOOK_FILTER_LIMIT_MS,
-						  webhook->filter_pause / 1000);
-		return DMSHOOK_FILTER_ERROR;
-	}
-	payload = dmshook_cache_jsonb(event, error);
-	if (payload == NULL)
-		return DMSHOOK_FILTER_ERROR;
-	old = MemoryContextSwitchTo(judge_context);
-	verdict = dmshook_filter_evaluate(version->path, payload, DMSHOOK_FILTER_LIMIT_MS, error, &timed_out);
-	MemoryContextSwitchTo(old);
-	if (timed_out)
-	{
-		/* a filter that is always too slow takes a hundredth of our time, then less */
-		now = GetCurrentTimestamp();
-		webhook->filter_pause = Min(Max(webhook->filter_pause * 2, FILTER_REST_MS), FILTER_REST_MAX_MS);
-		webhook->filter_rests = TimestampTzPlusMilliseconds(now, webhook->filter_pause);
-	}
-	else if (verdict != DMSHOOK_FILTER_ERROR)
-		webhook->filter_pause = 0;
-	return verdict;
-}
-
 /* Type, tenant and filter, by one version. */
 static bool
 version_matches(DmshookWebhook *webhook, const DmshookSubscription *version, DmshookCached *event)
 {
-	char	   *error;
-
-	if (!version_wants(version, event))
-		return false;
-	if (event->faults)
-		dmshook_cache_set_fault(event, webhook->id, NULL, false);
-	if (version->filter == NULL)
-		return true;
-	switch (judge(webhook, version, event, &error))
-	{
-		case DMSHOOK_FILTER_TRUE:
-			return true;
-		case DMSHOOK_FILTER_FALSE:
-		case DMSHOOK_FILTER_UNKNOWN:
-			return false;
-		case DMSHOOK_FILTER_ERROR:
-			break;
-	}
-	dmshook_cache_set_fault(event, webhook->id, psprintf("the filter failed: %s", error), false);
-	return true;
+	return version_wants(version, event) && dmshook_judge_admits(webhook, version, event);
 }
 
 bool
@@ -678,12 +566,12 @@ dmshook_roster_subscribes(DmshookWebhook *webhook, DmshookCached *event)
 }
 
 /* The last version that begins at or before the event; most events meet the newest. */
-static const DmshookSubscription *
-version_of(const DmshookWebhook *webhook, const DmshookCached *event)
+const DmshookSubscription *
+dmshook_roster_version(const DmshookWebhook *webhook, int64 event)
 {
 	for (int i = webhook->row->nsubscriptions - 1; i >= 0; i--)
 	{
-		if (webhook->row->subscriptions[i].from_id <= event->id)
+		if (webhook->row->subscriptions[i].from_id <= event)
 			return &webhook->row->subscriptions[i];
 	}
 	return NULL;
@@ -692,7 +580,7 @@ version_of(const DmshookWebhook *webhook, const DmshookCached *event)
 bool
 dmshook_roster_matches(DmshookWebhook *webhook, DmshookCached *event)
 {
-	const DmshookSubscription *version = version_of(webhook, event);
+	const DmshookSubscription *version = dmshook_roster_version(webhook, event->id);
 
 	return version && version->enabled && version_matches(webhook, version, event);
 }
@@ -700,20 +588,7 @@ dmshook_roster_matches(DmshookWebhook *webhook, DmshookCached *event)
 void
 dmshook_roster_recheck(DmshookWebhook *webhook, DmshookCached *event, bool by_hand)
 {
-	const DmshookSubscription *version = version_of(webhook, event);
-	const DmshookSubscription *newest = &webhook->row->subscriptions[webhook->row->nsubscriptions - 1];
-	DmshookFilterVerdict verdict;
-	char	   *error;
-
-	if (version == NULL || version->filter == NULL)
-		return;
-	verdict = judge(webhook, version, event, &error);
-	if (verdict == DMSHOOK_FILTER_ERROR && newest != version)
-		verdict = newest->filter ? judge(webhook, newest, event, &error) : DMSHOOK_FILTER_TRUE;
-	if (verdict == DMSHOOK_FILTER_ERROR)
-		dmshook_cache_set_fault(event, webhook->id, psprintf("the filter failed: %s", error), false);
-	else if (verdict != DMSHOOK_FILTER_TRUE && !by_hand)
-		dmshook_cache_set_fault(event, webhook->id, "the filter failed before, and now rejects the event", true);
+	dmshook_judge_again(webhook, dmshook_roster_version(webhook, event->id), event, by_hand);
 }
 
 DmshookTypeInfo *

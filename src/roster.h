@@ -11,6 +11,7 @@
 
 #include "cache.h"
 #include "consumer.h"
+#include "judge.h"
 #include "mask.h"
 #include "options.h"
 #include "policy.h"
@@ -74,8 +75,7 @@ typedef struct DmshookWebhook
 	bool		disabled_written;
 	int64		transform_us;	/* how long its transform takes, on average */
 	bool		transform_slow; /* it is served by the second helper */
-	TimestampTz filter_rests;	/* its filter took too long: not evaluated before that */
-	int			filter_pause;	/* ms, of the last such rest; 0: none */
+	DmshookJudge judge;			/* its filter's time */
 	DmshookState state;
 	bool		state_dirty;
 	int64		count_ok;		/* requests that ended and are not in webhook_count yet */
@@ -134,10 +134,13 @@ extern TimestampTz dmshook_roster_next_gate(void);
 
 /*
  * Is the event for the webhook, by the version that holds its id? While the event is being read,
- * inside its transaction; raises no error. A filter that fails leaves a fault in the event and says yes:
+ * inside its transaction; raises no error. A filter that fails, or is left to a helper, leaves a fault in the event and says yes:
  * the delivery ends as an attempt that says why.
  */
 extern bool dmshook_roster_matches(DmshookWebhook *webhook, DmshookCached *event);
+
+/* The version of the subscription that holds an event's id; NULL: none. */
+extern const DmshookSubscription *dmshook_roster_version(const DmshookWebhook *webhook, int64 event);
 
 /* Does the webhook, as it now is, subscribe to such events (enabled or not)? Otherwise the same. */
 extern bool dmshook_roster_subscribes(DmshookWebhook *webhook, DmshookCached *event);

@@ -1,11 +1,12 @@
 /*
  * transform.c - asking the helper processes for bodies that a function of the
- * database makes.
+ * database makes, and for what filters say that take long.
  *
  * Runs in the dispatcher, outside transactions; nothing here waits. There are
  * two lanes, each with a helper of its own (transformer.c), launched when first needed:
  * one for functions that are quick, and one for those that are not, so that these
- * delay each other only. A lane has one call under way; the others wait in a list. Request and
+ * delay each other only. A lane has one call under way; the others wait in a list, from which webhooks are
+ * served in turn. Request and
  * answer go over two shm_mq in a DSM segment. A helper that ends fails the call
  * that it had; the next call launches another. When the dispatcher goes, its segment goes, and the
  * helper ends.
@@ -31,11 +32,15 @@
 #define LANES			2
 #define GRACE_US		5000000 /* beyond its limit a helper gets so long, then it is ended */
 #define IDLE_US			60000000	/* a helper that has had nothing to do for so long is let go */
+#define NO_ROOM_US		10000000	/* none could be launched: who can do without one does, for so long */
 
 /* A call that waits, or is under way. */
 typedef struct Job
 {
 	void	   *owner;
+	int			webhook;
+	bool		filter;
+	char	   *called_off;		/* it is not to be made: why */
 	dlist_node	node;
 	StringInfoData request;
 } Job;
@@ -43,6 +48,7 @@ typedef struct Job
 typedef struct Lane
 {
 	dlist_head	jobs;			/* the first one is under way, if sending or sent */
+	int			last_webhook;	/* whose call was the last one */
 	bool		sending;
 	bool		sent;
 	int64		since;			/* of that; or when the last one ended */
@@ -55,6 +61,7 @@ typedef struct Lane
 static Lane lanes[LANES];
 static MemoryContext context = NULL;
 static Job *last = NULL;		/* its owner has been told; freed at the next call */
+static int64 no_room_since = 0; /* 0: none, as far as we know */
 
 static int64
 now_us(void)
@@ -163,27 +170,89 @@ launch(Lane *lane, int number)
 	return ok;
 }
 
-void
-dmshook_transform_ask(void *owner, bool slow, const char *function, const char *role, const char *body, int len)
+static void
+ask(Job job, bool slow, DmshookTransformRequest head, const char *function, const char *role, const char *body)
 {
-	DmshookTransformRequest head = {.limit_ms = DMSHOOK_TRANSFORM_LIMIT_MS};
 	MemoryContext old;
-	Job		   *job;
+	Job		   *kept;
 
 	init();
 	old = MemoryContextSwitchTo(context);
-	job = palloc(sizeof(Job));
-	job->owner = owner;
+	kept = palloc(sizeof(Job));
+	*kept = job;
+	head.limit_ms = DMSHOOK_TRANSFORM_LIMIT_MS;
+	head.filter = job.filter;
 	head.function_len = strlen(function) + 1;
 	head.role_len = strlen(role) + 1;
-	head.body_len = len;
-	initStringInfo(&job->request);
-	appendBinaryStringInfo(&job->request, (char *) &head, sizeof(head));
-	appendBinaryStringInfo(&job->request, function, head.function_len);
-	appendBinaryStringInfo(&job->request, role, head.role_len);
-	appendBinaryStringInfo(&job->request, body, len);
-	dlist_push_tail(&lanes[slow ? 1 : 0].jobs, &job->node);
+	initStringInfo(&kept->request);
+	appendBinaryStringInfo(&kept->request, (char *) &head, sizeof(head));
+	appendBinaryStringInfo(&kept->request, function, head.function_len);
+	appendBinaryStringInfo(&kept->request, role, head.role_len);
+	appendBinaryStringInfo(&kept->request, body, head.body_len);
+	dlist_push_tail(&lanes[slow ? 1 : 0].jobs, &kept->node);
 	MemoryContextSwitchTo(old);
+}
+
+void
+dmshook_transform_ask(void *owner, int webhook, bool slow, const char *function, const char *role, const char *body, int len)
+{
+	ask((Job) {.owner = owner,.webhook = webhook}, slow, (DmshookTransformRequest) {.body_len = len}, function, role, body);
+}
+
+void
+dmshook_transform_ask_filter(void *owner, int webhook, bool slow, const char *filter, const char *second, const char *body, int len)
+{
+	ask((Job) {.owner = owner,.webhook = webhook,.filter = true}, slow,
+		(DmshookTransformRequest) {.has_second = second != NULL,.body_len = len}, filter, second ? second : "", body);
+}
+
+void
+dmshook_transform_call_off(int webhook, const char *error)
+{
+	for (int i = 0; context && i < LANES; i++)
+	{
+		Lane	   *lane = &lanes[i];
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &lane->jobs)
+		{
+			Job		   *job = dlist_container(Job, node, iter.cur);
+			bool		under_way = (lane->sending || lane->sent) && iter.cur == dlist_head_node(&lane->jobs);
+
+			if (job->filter && job->webhook == webhook && !under_way && job->called_off == NULL)
+				job->called_off = MemoryContextStrdup(context, error);
+		}
+	}
+}
+
+bool
+dmshook_transform_available(void)
+{
+	return no_room_since == 0 || now_us() - no_room_since > NO_ROOM_US;
+}
+
+/* The next call to be made comes to the head of the list: webhooks take turns, by their ids. */
+static Job *
+take_turn(Lane *lane)
+{
+	Job		   *least = NULL;
+	Job		   *next = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &lane->jobs)
+	{
+		Job		   *job = dlist_container(Job, node, iter.cur);
+
+		if (least == NULL || job->webhook < least->webhook)
+			least = job;
+		if (job->webhook > lane->last_webhook && (next == NULL || job->webhook < next->webhook))
+			next = job;
+	}
+	next = next ? next : least;
+	dlist_delete(&next->node);
+	dlist_push_head(&lane->jobs, &next->node);
+	lane->last_webhook = next->webhook;
+	return next;
 }
 
 /* The call under way ended: out of the list. */
@@ -194,6 +263,8 @@ end_job(Lane *lane, DmshookTransformed *out)
 	lane->sending = lane->sent = false;
 	lane->since = now_us();
 	out->owner = last->owner;
+	out->filter = last->filter;
+	out->verdict = DMSHOOK_FILTER_ERROR;
 }
 
 static void
@@ -218,11 +289,14 @@ answered(Lane *lane, DmshookTransformed *out, Size size, const void *data)
 	out->timed_out = head.status == DMSHOOK_TRANSFORM_TIMEOUT;
 	if (head.status == DMSHOOK_TRANSFORM_OK)
 	{
+		out->verdict = head.verdict;
 		out->body = text;
 		out->len = head.len;
 		return;
 	}
 	out->error = text;
+	if (last->filter)
+		return;
 	out->hint = out->timed_out ? "Make the function faster: it is called for each request." :
 		"Mend the function, or set another with dmshook.alter_webhook(): it is called again when the delivery is.";
 }
@@ -242,13 +316,19 @@ run_lane(Lane *lane, int number, DmshookTransformed *out)
 			release(lane, false);
 		return false;
 	}
-	if (lane->segment == NULL && !launch(lane, number))
+	job = lane->sending ? dlist_head_element(Job, node, &lane->jobs) : take_turn(lane);
+	if (job->called_off)
 	{
-		fail(lane, out, "no process could be started for the transform",
-			 "Raise max_worker_processes: transforms take one or two of them in each database.");
+		fail(lane, out, job->called_off, NULL);
 		return true;
 	}
-	job = dlist_head_element(Job, node, &lane->jobs);
+	if (lane->segment == NULL && !launch(lane, number))
+	{
+		no_room_since = now_us();
+		fail(lane, out, job->filter ? "no process could be started for it" : "no process could be started for the transform",
+			 "Raise max_worker_processes: transforms and slow filters take one or two of them in each database.");
+		return true;
+	}
 	if (!lane->sent)
 	{
 		if (!lane->sending)
@@ -271,7 +351,8 @@ run_lane(Lane *lane, int number, DmshookTransformed *out)
 	if (now_us() - lane->since > DMSHOOK_TRANSFORM_LIMIT_MS * INT64CONST(1000) + GRACE_US)
 	{
 		release(lane, true);
-		fail(lane, out, "the function did not end in time, nor when it was cancelled", "Look for a loop in it that catches query_canceled.");
+		fail(lane, out, job->filter ? "it did not end in time, nor when it was cancelled" :
+			 "the function did not end in time, nor when it was cancelled", "Look for a loop in it that catches query_canceled.");
 		out->timed_out = true;
 		return true;
 	}
@@ -279,7 +360,7 @@ run_lane(Lane *lane, int number, DmshookTransformed *out)
 
 gone:
 	release(lane, false);
-	fail(lane, out, "the process that called the function ended", "The server log says why. It is called again when the delivery is.");
+	fail(lane, out, job->filter ? "the process that evaluated it ended" : "the process that called the function ended", "The server log says why. It is called again when the delivery is.");
 	return true;
 }
 
@@ -292,6 +373,8 @@ dmshook_transform_finished(DmshookTransformed *out)
 	if (last)
 	{
 		pfree(last->request.data);
+		if (last->called_off)
+			pfree(last->called_off);
 		pfree(last);
 		last = NULL;
 	}

@@ -1,11 +1,13 @@
 /*
- * transform.h - bodies that a function of the database makes, in a helper
+ * transform.h - bodies that a function of the database makes, and filters that take long, in a helper
  * process. See transform.c (the dispatcher's side) and transformer.c (the helper).
  */
 #ifndef DMSHOOK_TRANSFORM_H
 #define DMSHOOK_TRANSFORM_H
 
 #include "postgres.h"
+
+#include "filter.h"
 
 #define DMSHOOK_TRANSFORM_LIMIT_MS	1000	/* one call */
 #define DMSHOOK_TRANSFORM_SLOW_US	20000	/* who takes longer on average is served by the second helper */
@@ -14,6 +16,8 @@
 typedef struct DmshookTransformed
 {
 	void	   *owner;			/* as asked */
+	bool		filter;			/* it was a filter: verdict; else body */
+	DmshookFilterVerdict verdict;	/* DMSHOOK_FILTER_ERROR: it failed */
 	const char *body;			/* UTF-8, zero-terminated; NULL: it failed */
 	int			len;
 	const char *error;			/* UTF-8 */
@@ -24,10 +28,23 @@ typedef struct DmshookTransformed
 
 /*
  * Dispatcher, outside transactions. Ask for function(body), as the role; the body is copied. slow: of
- * the second helper, behind others that are slow.
+ * the second helper, beside others that are slow; webhooks take turns there.
  */
-extern void dmshook_transform_ask(void *owner, bool slow, const char *function, const char *role,
+extern void dmshook_transform_ask(void *owner, int webhook, bool slow, const char *function, const char *role,
 								  const char *body, int len);
+
+/*
+ * Ask whether a filter holds for the payload; where it fails, whether the second one does ("": yes; NULL: there
+ * is none). A verdict is never DMSHOOK_FILTER_UNASKED.
+ */
+extern void dmshook_transform_ask_filter(void *owner, int webhook, bool slow, const char *filter, const char *second,
+										 const char *body, int len);
+
+/* Filters of a webhook that wait for their turn fail, with this error. */
+extern void dmshook_transform_call_off(int webhook, const char *error);
+
+/* False: there was no room for a helper, a moment ago. */
+extern bool dmshook_transform_available(void);
 
 /* Send what is asked, take what is answered; the next one that ended, or false. Never waits. */
 extern bool dmshook_transform_finished(DmshookTransformed *out);
@@ -44,10 +61,12 @@ extern bool dmshook_transform_busy(void);
 #define DMSHOOK_TRANSFORM_KEY_REQUESTS	1
 #define DMSHOOK_TRANSFORM_KEY_ANSWERS	2
 
-/* A request: this, then function, role (each with its zero byte) and body. */
+/* A request: this, then function and role, or a filter and the second one (each with its zero byte), and the body. */
 typedef struct DmshookTransformRequest
 {
 	int			limit_ms;
+	bool		filter;
+	bool		has_second;
 	int			function_len;	/* with the zero byte, as the next */
 	int			role_len;
 	int			body_len;
@@ -60,10 +79,11 @@ typedef enum DmshookTransformStatus
 	DMSHOOK_TRANSFORM_TIMEOUT
 } DmshookTransformStatus;
 
-/* An answer: this, then the body, or the error, and a zero byte. */
+/* An answer: this, then the body (of a filter nothing), or the error, and a zero byte. */
 typedef struct DmshookTransformAnswer
 {
 	DmshookTransformStatus status;
+	DmshookFilterVerdict verdict;
 	int			len;
 	int64		duration_us;
 } DmshookTransformAnswer;

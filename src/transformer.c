@@ -1,6 +1,6 @@
 /*
  * transformer.c - the helper process that calls the functions of webhooks with
- * a transform.
+ * a transform, and evaluates filters that take long.
  *
  * A background worker of one database, launched by its dispatcher (transform.c)
  * and gone when that goes. Each call is a transaction of its own: read only, rolled
@@ -184,6 +184,26 @@ call_function(const char *name, const char *role_name, const char *body, int len
 	return utf8;
 }
 
+/* What a filter says of a payload; where it fails, what the second one does. */
+static DmshookFilterVerdict
+ask_filter(const DmshookTransformRequest *request, const char *filter, const char *second, const char *body, char **error, int *len)
+{
+	char	   *own = pg_any_to_server(pnstrdup(body, request->body_len), request->body_len, PG_UTF8);
+	Jsonb	   *payload = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(own)));
+	DmshookFilterVerdict verdict;
+	bool		timed_out;
+
+	verdict = dmshook_filter_evaluate(dmshook_filter_compile(filter), payload, 0, error, &timed_out);
+	if (verdict == DMSHOOK_FILTER_ERROR && request->has_second)
+	{
+		*error = NULL;
+		verdict = second[0] == '\0' ? DMSHOOK_FILTER_TRUE :
+			dmshook_filter_evaluate(dmshook_filter_compile(second), payload, 0, error, &timed_out);
+	}
+	*len = *error ? (int) strlen(*error) : 0;
+	return verdict;
+}
+
 /* One call: a transaction, rolled back whatever comes; the answer in buf. */
 static void
 answer(const DmshookTransformRequest *request, const char *data, StringInfo buf)
@@ -194,6 +214,7 @@ answer(const DmshookTransformRequest *request, const char *data, StringInfo buf)
 	const char *body = role + request->role_len;
 	int64		begun = now_us();
 	volatile DmshookTransformStatus status = DMSHOOK_TRANSFORM_OK;
+	volatile DmshookFilterVerdict verdict = DMSHOOK_FILTER_ERROR;
 	DmshookTransformAnswer head = {0};
 
 	resetStringInfo(buf);
@@ -204,14 +225,20 @@ answer(const DmshookTransformRequest *request, const char *data, StringInfo buf)
 	PG_TRY();
 	{
 		char	   *result;
-		int			len;
+		int			len = 0;
 
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		enable_timeout_after(STATEMENT_TIMEOUT, request->limit_ms);
-		result = call_function(function, role, body, request->body_len, &len);
+		if (request->filter)
+			verdict = ask_filter(request, function, role, body, &result, &len);
+		else
+			result = call_function(function, role, body, request->body_len, &len);
 		disable_timeout(STATEMENT_TIMEOUT, false);
-		appendBinaryStringInfo(buf, result, len);
+		if (verdict == DMSHOOK_FILTER_ERROR && request->filter)
+			status = DMSHOOK_TRANSFORM_ERROR;
+		if (result)
+			appendBinaryStringInfo(buf, result, len);
 	}
 	PG_CATCH();
 	{
@@ -222,7 +249,11 @@ answer(const DmshookTransformRequest *request, const char *data, StringInfo buf)
 		error = CopyErrorData();
 		FlushErrorState();
 		status = error->sqlerrcode == ERRCODE_QUERY_CANCELED ? DMSHOOK_TRANSFORM_TIMEOUT : DMSHOOK_TRANSFORM_ERROR;
-		if (status == DMSHOOK_TRANSFORM_TIMEOUT)
+		if (request->filter && status == DMSHOOK_TRANSFORM_TIMEOUT)
+			appendStringInfo(buf, "it took longer than %d ms", request->limit_ms);
+		else if (request->filter)
+			appendStringInfoString(buf, error->message);
+		else if (status == DMSHOOK_TRANSFORM_TIMEOUT)
 			appendStringInfo(buf, "the transform %s took longer than %d ms", function, request->limit_ms);
 		else
 			appendStringInfo(buf, "the transform %s failed: %s", function, error->message);
@@ -239,6 +270,7 @@ answer(const DmshookTransformRequest *request, const char *data, StringInfo buf)
 	pgstat_report_stat(false);
 
 	head.status = status;
+	head.verdict = verdict;
 	head.len = buf->len - sizeof(head);
 	head.duration_us = now_us() - begun;
 	memcpy(buf->data, &head, sizeof(head));

@@ -9,6 +9,13 @@ done(const Webhook *webhook, int64_t id)
 	return webhook->attempt[id].final != 0 || webhook->queue[id].present || id <= webhook->skip;
 }
 
+/* Nothing has to be done about it (any more). */
+static bool
+settled(const Webhook *webhook, int64_t id)
+{
+	return done(webhook, id) || refused(webhook, id);
+}
+
 static bool
 late_has(const DmshookConsumer *consumer, int64_t id)
 {
@@ -38,7 +45,7 @@ check_place(int w)
 
 	for (int64_t id = 1; id <= next; id++)
 	{
-		if (db.event[id].status != COMMITTED || !subscribed(webhook, id) || life.missing[id] || done(webhook, id))
+		if (db.event[id].status != COMMITTED || !subscribed(webhook, id) || life.missing[id] || settled(webhook, id))
 			continue;
 		CHECK(in_window(consumer, id) || late_has(consumer, id), "%d of %d is lost: next %d", (int) id, w, (int) next);
 		CHECK(id > low, "low of %d is %d, but %d is not done", w, (int) low, (int) id);
@@ -125,7 +132,7 @@ check_database(void)
 		check_queue(w);
 		for (int64_t id = 1; id <= start; id++)
 			if ((db.event[id].status == COMMITTED || db.event[id].status == OPEN) && subscribed(webhook, id))
-				CHECK(done(webhook, id), "a crash now loses %d of %d: it starts at %d", (int) id, w, (int) start);
+				CHECK(settled(webhook, id), "a crash now loses %d of %d: it starts at %d", (int) id, w, (int) start);
 	}
 }
 
@@ -145,7 +152,7 @@ check_order(int w, int64_t id)
 		CHECK(!(webhook->queue[other].present && webhook->queue[other].kind == 'd' && webhook->queue[other].due),
 			  "%d of %d overtakes %d, which is in the queue", (int) id, w, (int) other);
 		if (LOCKED(entity) && other < id && db.event[other].status == COMMITTED && subscribed(webhook, other))
-			CHECK(webhook->attempt[other].final != 0 || other <= webhook->skip,
+			CHECK(webhook->attempt[other].final != 0 || other <= webhook->skip || refused(webhook, other),
 				  "%d of %d goes before %d", (int) id, w, (int) other);
 	}
 }
@@ -164,7 +171,7 @@ check_send(int w, const DmshookEntry *entry)
 	switch (entry->origin)
 	{
 		case DMSHOOK_FROM_LOG:
-			CHECK(webhook->sent[id] == 0, "%d of %d is sent twice", (int) id, w);
+			CHECK(webhook->sent[id] == 0 || refused(webhook, id), "%d of %d is sent twice", (int) id, w);
 			CHECK(!done(webhook, id), "%d of %d is done and sent again", (int) id, w);
 			break;
 		case DMSHOOK_FROM_QUEUE:
@@ -195,6 +202,8 @@ check_end(void)
 				CHECK(webhook->attempt[id].n == 0, "%d was sent to %d, whom it does not concern", (int) id, w);
 				continue;
 			}
+			if (refused(webhook, id))
+				continue;
 			CHECK(webhook->attempt[id].final != 0 || id <= webhook->skip, "%d never reached %d", (int) id, w);
 			for (int i = 0; i < MAX_REPLAYS; i++)
 				CHECK(!webhook->replay[i].accepted[id] || id <= webhook->skip ||

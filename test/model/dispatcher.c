@@ -438,9 +438,24 @@ finish_one(void)
 	DmshookEntry *entry = life.flying[i];
 	DmshookEntryState state = DMSHOOK_ENDED_OK;
 
+	life.flying[i] = life.flying[--life.nflying];
+	if (refused(dmshook_consumer_cookie(entry->consumer), entry->id))
+	{
+		Webhook    *webhook = dmshook_consumer_cookie(entry->consumer);
+
+		trace("%d of %d is rejected", (int) entry->id, number_of(entry->consumer));
+		if (entry->origin == DMSHOOK_FROM_QUEUE && misuse != 16)
+		{
+			entry->cancelled = true;
+			dmshook_entry_finish(entry, DMSHOOK_FAILED);
+			return;
+		}
+		webhook->in_flight[entry->id] = false;
+		dmshook_entry_reject(entry);
+		return;
+	}
 	if (!calm && chance(45))
 		state = entry->attempts >= 3 || chance(15) ? DMSHOOK_DEAD : DMSHOOK_FAILED;
-	life.flying[i] = life.flying[--life.nflying];
 	entry->attempts++;
 	trace("%d of %d ends as %d", (int) entry->id, number_of(entry->consumer), state);
 	dmshook_entry_finish(entry, state);

@@ -85,6 +85,7 @@ typedef struct Webhook
 {
 	/* configuration */
 	bool		ordered;
+	bool		judges;			/* some of what is sent goes to a helper, which rejects it */
 	bool		switched;		/* ordered was switched: what was under way has no order */
 	bool		paused;
 	bool		enabled;
@@ -167,6 +168,7 @@ extern void world_init(void);
 extern void world_step(void);
 extern void world_end_all(void);
 extern bool subscribed(const Webhook *webhook, int64_t id);
+extern bool refused(const Webhook *webhook, int64_t id);
 extern int64_t reader_least_missing(void);
 extern bool reader_looking(void);
 extern void reader_round(int limit, int probes);

@@ -82,6 +82,7 @@ world_init(void)
 		Webhook    *webhook = &db.webhook[w];
 
 		webhook->ordered = chance(65);
+		webhook->judges = chance(30);
 		webhook->enabled = true;
 		webhook->window = 1 + (int) rnd(4);
 		webhook->max_in_flight = 1 + (int) rnd(3);
@@ -128,6 +129,13 @@ subscribed(const Webhook *webhook, int64_t id)
 		if (webhook->from_id[v] <= id)
 			types = webhook->types[v];
 	return (types & (1 << db.event[id].type)) != 0;
+}
+
+/* Will a helper say that it is not for the webhook? Always the same. */
+bool
+refused(const Webhook *webhook, int64_t id)
+{
+	return webhook->judges && ((uint64_t) id * 7 + seed + (uint64_t) (webhook - db.webhook)) % 4 == 0;
 }
 
 /* ----------------------------------------------------------------- reader */
