@@ -14,7 +14,7 @@ SELECT coalesce(p.proname, r.name) AS name, CASE WHEN r.name IS NULL THEN 'is no
 	FROM (SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'dmshook'::regnamespace
 		UNION SELECT relname::text FROM pg_class WHERE relnamespace = 'dmshook'::regnamespace AND relkind IN ('v', 'm')) p
 	FULL JOIN (SELECT DISTINCT name FROM dmshook._rights()) r ON r.name = p.proname
-	WHERE (p.proname IS NULL AND r.name NOT IN ('erase')) OR r.name IS NULL ORDER BY 1;
+	WHERE p.proname IS NULL OR r.name IS NULL ORDER BY 1;
 SELECT name FROM dmshook._rights() GROUP BY name HAVING count(*) > 1;
 -- search_path is pinned, first pg_catalog, last pg_temp; or there is no SQL in it that is read under one
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang

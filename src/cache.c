@@ -64,6 +64,7 @@ dmshook_cache_begin(const DmshookEvent *row)
 	cached->query = NULL;
 	cached->problem = NULL;
 	cached->too_large = false;
+	cached->erased = row->erased;
 	cached->chunk = NULL;
 	cached->size = 0;
 	memset(cached->shaped, 0, sizeof(cached->shaped));

@@ -41,6 +41,7 @@ typedef struct DmshookCached
 	char	   *query;			/* "?id=...", for methods without a body */
 	char	   *problem;		/* why there is no body */
 	bool		too_large;		/* for it would be too large */
+	bool		erased;			/* its data are not to be sent or logged any more (erase.c) */
 	char	   *chunk;			/* the copy: all of the above is in it; NULL: not copied */
 	Size		size;
 	char	   *shaped[DMSHOOK_SHAPES]; /* the body in other shapes, each made when first asked for */

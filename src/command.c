@@ -14,6 +14,7 @@
 
 #include "command.h"
 #include "deliver.h"
+#include "erase.h"
 #include "log.h"
 #include "replay.h"
 #include "roster.h"
@@ -44,6 +45,8 @@ dmshook_commands_reload(DmshookConsumers *set, List *commands)
 		DmshookCommand *command = lfirst(cell);
 		DmshookWebhook *webhook;
 
+		if (strcmp(command->kind, "erase") == 0)
+			dmshook_erase_mark(command);
 		if (strcmp(command->kind, "reload") != 0)
 			continue;
 		dmshook_roster_load(set, command->webhook, false, 0);
@@ -286,7 +289,12 @@ run_command(const DmshookCommand *command, List **effects)
 {
 	DmshookWebhook *webhook = NULL;
 
-	if (command->webhook != 0)
+	if (strcmp(command->kind, "erase") == 0)
+	{
+		if (!dmshook_erase_command(command))
+			return;
+	}
+	else if (command->webhook != 0)
 	{
 		Effect	   *effect = palloc0(sizeof(Effect));
 

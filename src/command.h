@@ -18,7 +18,7 @@
 extern void dmshook_commands_start(void);
 
 /*
- * Under S, before events are matched: load what reload commands speak of. The
+ * Under S, before events are matched: load what reload commands speak of, and mark what was erased. The
  * transaction that runs dmshook_commands_run() must store positions too.
  */
 extern void dmshook_commands_reload(DmshookConsumers *set, List *commands);

@@ -80,6 +80,35 @@ dmshook_flight_strip(DmshookFlight *flight)
 	flight->attempt.body = NULL;
 }
 
+/* Its event was erased: what came of it is logged without data of the event; an error of ours may quote some. */
+static void
+forget_data(DmshookFlight *flight)
+{
+	dmshook_flight_strip(flight);
+	if (flight->attempt.outcome == DMSHOOK_INTERNAL_ERROR && flight->attempt.error)
+	{
+		flight->attempt.error = "erased";
+		flight->attempt.hint = NULL;
+	}
+}
+
+void
+dmshook_deliver_erase(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &flights)
+	{
+		DmshookFlight *flight = dlist_container(DmshookFlight, node, iter.cur);
+
+		/* a test does not say which event it was made of */
+		if (flight->entry == NULL)
+			flight->event->erased = true;
+		if (flight->event->erased)
+			forget_data(flight);
+	}
+}
+
 /* What of an outcome is the receiver's doing; the rest says nothing about it. */
 static bool
 receivers_fault(DmshookOutcome outcome)
@@ -158,6 +187,8 @@ note_certificate(DmshookFlight *flight, int64 expires)
 static void
 end_flight(DmshookFlight *flight, int64 retry_after)
 {
+	if (flight->event->erased)
+		forget_data(flight);
 	if (flight->entry)
 	{
 		decide(flight, retry_after);
@@ -247,6 +278,7 @@ ended_before(DmshookFlight *flight, int len)
 	DmshookProfile *profile = flight->profile;
 	DmshookCached *event = flight->event;
 	const DmshookFault *fault = flight->entry ? dmshook_cache_fault(event, flight->webhook->id) : NULL;
+	DmshookFault erased = {.rejected = true, .message = "the event was erased"};
 
 	if (fault && fault->unjudged)
 		fault = NULL;			/* judged by now */
@@ -254,6 +286,8 @@ ended_before(DmshookFlight *flight, int len)
 		end_without_request(flight, DMSHOOK_INTERNAL_ERROR, profile->problem,
 							profile->problem_hint ? profile->problem_hint :
 							"The webhook's configuration cannot be used: set it again with dmshook.alter_webhook().");
+	else if (event->erased && flight->entry)
+		end_filtered(flight, &erased);
 	else if (fault)
 		end_filtered(flight, fault);
 	else if (event->problem && (profile->has_body || !event->too_large))

@@ -77,6 +77,9 @@ extern bool dmshook_deliver_busy(const DmshookWebhook *webhook);
 /* Is a delivery of the webhook under way, or not committed, that started before a time? */
 extern bool dmshook_deliver_busy_since(const DmshookWebhook *webhook, TimestampTz before);
 
+/* Events were marked as erased: what has ended and is not committed yet forgets what it quotes of them, and so do all tests. */
+extern void dmshook_deliver_erase(void);
+
 /* It was committed (or is of no use any more). */
 extern void dmshook_flight_free(DmshookFlight *flight);
 

@@ -30,6 +30,7 @@
 #include "consumer.h"
 #include "deliver.h"
 #include "dispatch.h"
+#include "erase.h"
 #include "feed.h"
 #include "housekeeping.h"
 #include "launcher.h"
@@ -426,6 +427,23 @@ keep_mail(void)
 	}
 }
 
+/* Pages of what was erased are cleaned. */
+static void
+keep_clean(void)
+{
+	ErrorData  *error = aside(dmshook_erase_run);
+
+	dmshook_erase_end(error == NULL);
+	if (error)
+	{
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("erased data could not be cleaned out of the files of the tables: %s", error->message),
+				 errhint("dmshook tries it again.")));
+		FreeErrorData(error);
+	}
+}
+
 /*
  * One turn: read under one snapshot, then write what is due. An error while reading
  * ends the process (memory and log may no longer agree); one while writing does not.
@@ -540,7 +558,7 @@ sleep_ms(int64 now)
 
 	due = Min(due, dmshook_roster_next_gate());
 	if (loop.open)
-		due = Min(due, Min(dmshook_housekeeping_due(), Min(dmshook_notices_due(), dmshook_mail_due())));
+		due = Min(due, Min(dmshook_housekeeping_due(), Min(dmshook_notices_due(), Min(dmshook_mail_due(), dmshook_erase_due()))));
 	if (loop.more)
 		until = loop.last_turn + PACE_US;
 	else if (loop.feeding)
@@ -691,6 +709,11 @@ dmshook_dispatch(void)
 		if (loop.open && dmshook_housekeeping_due() <= GetCurrentTimestamp())
 		{
 			keep_house();
+			continue;
+		}
+		if (loop.open && dmshook_erase_due() <= GetCurrentTimestamp())
+		{
+			keep_clean();
 			continue;
 		}
 		if (loop.open && dmshook_mail_due() <= GetCurrentTimestamp())

@@ -630,3 +630,10 @@ dmshook_feed_start_tests(void)
 		pfree(test);
 	}
 }
+
+void
+dmshook_feed_erase_tests(void)
+{
+	for (PendingTest *test = pending_tests; test; test = test->next)
+		test->event->erased = true;
+}

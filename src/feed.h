@@ -50,4 +50,7 @@ extern uint32 dmshook_feed_waiting(DmshookConsumers *set);
 /* Webhooks that were dropped and have nothing under way leave memory. */
 extern void dmshook_feed_remove_dropped(void);
 
+/* Tests that wait to be sent may be made of an event that was erased: they are logged without their bodies. */
+extern void dmshook_feed_erase_tests(void);
+
 #endif							/* DMSHOOK_FEED_H */

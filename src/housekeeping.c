@@ -1,6 +1,6 @@
 /*
  * housekeeping.c - what is old enough goes: waiting deliveries expire, events and
- * attempts are removed.
+ * attempts are removed, payloads blanked.
  *
  * Runs in the dispatcher, in a transaction of its own, a batch at a time between
  * turns, and sleeps until the oldest event comes of age. An event is removed when it
@@ -23,6 +23,7 @@
 #include "store.h"
 
 #define BATCH_ROWS		2000	/* events looked at in a batch */
+#define BLANK_ROWS		500		/* events blanked in a batch */
 #define EXPIRE_ROWS		10000	/* events of a webhook's backlog that expire at once */
 #define WORKING_MS		20		/* pause between batches while there is work */
 #define LOOKS			100		/* at most so many looks at everything in the shortest of the times */
@@ -30,6 +31,7 @@
 
 static TimestampTz next_look = DT_NOBEGIN;
 static int64 cursor = 0;		/* events up to here have been looked at in this pass */
+static int64 blank_cursor = 0;	/* likewise, for payloads */
 static List *effects = NIL;
 static List *expired = NIL;		/* Expired, in the current transaction */
 
@@ -103,6 +105,22 @@ expire_queue(DmshookWebhook *webhook, TimestampTz now)
 	return list_length(rows) == EXPIRE_ROWS;
 }
 
+/* Payloads that are old enough go before their events do. True: there may be more. */
+static bool
+blank_payloads(TimestampTz now, TimestampTz *oldest)
+{
+	TimestampTz stays;
+	int			seen;
+
+	if (dmshook_payload_retention < 0)
+		return false;
+	seen = dmshook_store_blank_old(&blank_cursor, ago(now, dmshook_payload_retention), BLANK_ROWS, &stays);
+	*oldest = Min(*oldest, stays);
+	if (seen < BLANK_ROWS)
+		blank_cursor = 0;
+	return seen == BLANK_ROWS;
+}
+
 void
 dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 {
@@ -110,6 +128,7 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	TimestampTz oldest = DT_NOEND;
 	DmshookWebhook *webhook = NULL;
 	bool		more = false;
+	int			payloads = dmshook_payload_retention < 0 ? PG_INT32_MAX : Max(dmshook_payload_retention, 1);
 	int			seen;
 
 	effects = expired = NIL;
@@ -129,15 +148,17 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	else
 		cursor = 0;				/* from the beginning again, the next time */
 
+	more |= blank_payloads(now, &oldest);
+
 	if (more)
 		next_look = now + WORKING_MS * INT64CONST(1000);
 	else
 	{
 		TimestampTz comes_of_age = TIMESTAMP_NOT_FINITE(oldest) ? DT_NOEND :
-		oldest + (int64) Min(dmshook_retention, dmshook_max_wait) * USECS_PER_SEC;
+		oldest + (int64) Min(payloads, Min(dmshook_retention, dmshook_max_wait)) * USECS_PER_SEC;
 
 		/* dead letters stay for long, and must not make it look at all the others again and again */
-		int			shortest = Min(Min(dmshook_retention, dmshook_max_wait), dmshook_dead_letter_retention);
+		int			shortest = Min(payloads, Min(Min(dmshook_retention, dmshook_max_wait), dmshook_dead_letter_retention));
 		int64		pause = Max(shortest / LOOKS, 1) * USECS_PER_SEC;
 
 		/* events that come while it sleeps may be due by then, too */

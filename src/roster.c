@@ -582,7 +582,7 @@ dmshook_roster_matches(DmshookWebhook *webhook, DmshookCached *event)
 {
 	const DmshookSubscription *version = dmshook_roster_version(webhook, event->id);
 
-	return version && version->enabled && version_matches(webhook, version, event);
+	return version && version->enabled && !event->erased && version_matches(webhook, version, event);
 }
 
 void

@@ -28,6 +28,7 @@ int			dmshook_max_body = 1024 * 1024;
 int			dmshook_response_limit = 16 * 1024;
 int			dmshook_retention = 30 * 24 * 3600;
 int			dmshook_dead_letter_retention = 90 * 24 * 3600;
+int			dmshook_payload_retention = -1;
 int			dmshook_max_wait = 30 * 24 * 3600;
 char	   *dmshook_secret_key_file = NULL;
 char	   *dmshook_smtp_url = NULL;
@@ -154,6 +155,10 @@ dmshook_settings_init(void)
 							"How long deliveries that were given up are kept, with their events.",
 							NULL,
 							&dmshook_dead_letter_retention, 90 * 24 * 3600, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("dmshook.payload_retention",
+							"How long payloads (rows, bodies, responses) are kept; older ones are blanked, and what happened stays.",
+							"What waits is never blanked; dead letters are, and cannot be sent again then. -1: as long as the events.",
+							&dmshook_payload_retention, -1, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("dmshook.max_wait",
 							"How long a delivery may wait; then it is final as expired, with an alert.",
 							"For webhooks that were paused and forgotten: what waits for them must not fill the disk.",

@@ -19,6 +19,7 @@ extern int	dmshook_max_body;	/* bytes */
 extern int	dmshook_response_limit; /* bytes */
 extern int	dmshook_retention;	/* seconds; so the next two */
 extern int	dmshook_dead_letter_retention;
+extern int	dmshook_payload_retention;	/* -1: as the events; seconds */
 extern int	dmshook_max_wait;
 extern char *dmshook_secret_key_file;
 extern char *dmshook_smtp_url;

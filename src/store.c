@@ -635,6 +635,60 @@ dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than,
 	return seen;
 }
 
+int
+dmshook_store_blank_old(int64 *cursor, TimestampTz than, int rows, TimestampTz *oldest)
+{
+	Datum		values[3] = {Int64GetDatum(*cursor), TimestampTzGetDatum(than), Int32GetDatum(rows)};
+	bool		isnull;
+	Datum		stayed;
+	int			seen;
+
+	SPI_connect();
+	dmshook_store_run(Q_BLANK_OLD, values, NULL, false);
+	seen = (int) dmshook_store_column_int8(0, 1, 0);
+	*cursor = dmshook_store_column_int8(0, 2, *cursor);
+	stayed = dmshook_store_column(0, 3, &isnull);
+	*oldest = isnull ? DT_NOEND : DatumGetTimestampTz(stayed);
+	SPI_finish();
+	return seen;
+}
+
+bool
+dmshook_store_erase_rest(Jsonb *args, List **failed)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext old;
+	Datum		value = JsonbPGetDatum(args);
+	Datum	   *webhooks;
+	bool		done;
+	int			n;
+
+	*failed = NIL;
+	SPI_connect();
+	dmshook_store_run(Q_ERASE_REST, &value, NULL, false);
+	done = DatumGetBool(dmshook_store_column(0, 1, NULL));
+	deconstruct_array(DatumGetArrayTypeP(dmshook_store_column(0, 2, NULL)), INT4OID, sizeof(int32), true, TYPALIGN_INT, &webhooks, NULL, &n);
+	old = MemoryContextSwitchTo(context);
+	for (int i = 0; i < n; i++)
+		*failed = lappend_int(*failed, DatumGetInt32(webhooks[i]));
+	MemoryContextSwitchTo(old);
+	SPI_finish();
+	return done;
+}
+
+int64
+dmshook_store_scrub(int pages)
+{
+	Datum		value = Int32GetDatum(pages);
+	int64		result;
+
+	SPI_connect();
+	dmshook_store_run(Q_SCRUB, &value, NULL, false);
+	result = dmshook_store_column_int8(0, 1, 0);
+	SPI_finish();
+	return result;
+}
+
 void
 dmshook_store_notice(int webhook, const char *kind, const char *detail)
 {

@@ -253,6 +253,18 @@ extern int64 dmshook_store_last_older(int64 after, TimestampTz than, int rows);
  */
 extern int	dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz dead_than, int rows, TimestampTz *oldest);
 
+/*
+ * Blank the next `rows` events above *cursor that are older than a time, with what was logged of
+ * them; as dmshook_store_remove_old() otherwise.
+ */
+extern int	dmshook_store_blank_old(int64 *cursor, TimestampTz than, int rows, TimestampTz *oldest);
+
+/* What a command 'erase' left for the dispatcher. False: not all yet. failed: ids of webhooks whose last error was one of theirs. */
+extern bool dmshook_store_erase_rest(Jsonb *args, List **failed);
+
+/* Clean pages of what was erased, at most so many; how many are left. */
+extern int64 dmshook_store_scrub(int pages);
+
 /* Write place->low, or remove the row (low < 0). */
 extern void dmshook_store_place(DmshookStoredPlace *place, int64 low);
 

@@ -160,7 +160,9 @@ static const QueryDef query_defs[N_QUERIES] = {
 	},
 	[Q_REDELIVER] = {
 		"INSERT INTO dmshook.queue (event, webhook, due_at, attempts, kind, command, entity)"
-		" SELECT $2, $1, $4, 0, 'r', $3, 0 WHERE EXISTS (SELECT FROM dmshook.attempt AS a"
+		" SELECT $2, $1, $4, 0, 'r', $3, 0"
+		" WHERE EXISTS (SELECT FROM dmshook.event AS e WHERE e.id OPERATOR(pg_catalog.=) $2 AND e.erased_at IS NULL)"
+		" AND EXISTS (SELECT FROM dmshook.attempt AS a"
 		" WHERE a.event OPERATOR(pg_catalog.=) $2 AND a.webhook OPERATOR(pg_catalog.=) $1 AND a.final IS NOT NULL)"
 		" ON CONFLICT (event, webhook) DO NOTHING",
 		{INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID}
@@ -168,7 +170,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 	[Q_REDELIVER_DEAD] = {
 		"INSERT INTO dmshook.queue (event, webhook, due_at, attempts, kind, command, entity)"
 		" SELECT DISTINCT a.event, $1, $3, 0, 'r'::\"char\", $2, 0::int8 FROM dmshook.attempt AS a"
-		" JOIN dmshook.event AS e ON e.id OPERATOR(pg_catalog.=) a.event"
+		" JOIN dmshook.event AS e ON e.id OPERATOR(pg_catalog.=) a.event AND e.erased_at IS NULL"
 		" WHERE a.webhook OPERATOR(pg_catalog.=) $1 AND a.final OPERATOR(pg_catalog.=) 'x' AND a.event OPERATOR(pg_catalog.>) 0"
 		" AND a.id OPERATOR(pg_catalog.<=) coalesce(($4 OPERATOR(pg_catalog.->>) 'upto_attempt')::int8, 9223372036854775807)"
 		" AND ($4 OPERATOR(pg_catalog.->>) 'since' IS NULL OR a.at OPERATOR(pg_catalog.>=) ($4 OPERATOR(pg_catalog.->>) 'since')::timestamptz)"
@@ -273,10 +275,12 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"WITH bound AS (SELECT pg_catalog.min(p.low) AS low FROM dmshook.position AS p),"
 		" seen AS MATERIALIZED (SELECT e.id, e.at FROM dmshook.event AS e"
 		"  WHERE e.id OPERATOR(pg_catalog.>) $1 AND e.id OPERATOR(pg_catalog.<=) (SELECT b.low FROM bound AS b) ORDER BY e.id LIMIT $4),"
-		" old AS MATERIALIZED (SELECT s.id FROM seen AS s WHERE s.at OPERATOR(pg_catalog.<) $2"
+		" old AS MATERIALIZED (SELECT s.id FROM seen AS s JOIN dmshook.event AS l ON l.id OPERATOR(pg_catalog.=) s.id"
+		"  WHERE s.at OPERATOR(pg_catalog.<) $2"
 		"  AND NOT EXISTS (SELECT FROM dmshook.queue AS q WHERE q.event OPERATOR(pg_catalog.=) s.id)"
 		"  AND NOT EXISTS (SELECT FROM dmshook.attempt AS a WHERE a.event OPERATOR(pg_catalog.=) s.id"
-		"   AND a.at OPERATOR(pg_catalog.>=) CASE WHEN a.final OPERATOR(pg_catalog.=) 'x' THEN $3 ELSE $2 END)),"
+		"   AND a.at OPERATOR(pg_catalog.>=) CASE WHEN a.final OPERATOR(pg_catalog.=) 'x' THEN $3 ELSE $2 END)"
+		"  FOR UPDATE OF l SKIP LOCKED),"	/* somebody's erase() may be open */
 		" events AS (DELETE FROM dmshook.event AS e USING old AS o WHERE e.id OPERATOR(pg_catalog.=) o.id RETURNING e.id),"
 		" attempts AS (DELETE FROM dmshook.attempt AS a USING old AS o WHERE a.event OPERATOR(pg_catalog.=) o.id)"
 		" SELECT pg_catalog.count(*), pg_catalog.max(s.id), pg_catalog.min(s.at) FILTER (WHERE o.id IS NULL)"
@@ -284,7 +288,8 @@ static const QueryDef query_defs[N_QUERIES] = {
 		{INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	},
 	[Q_REMOVE_TESTS] = {
-		"DELETE FROM dmshook.attempt AS a WHERE a.event OPERATOR(pg_catalog.=) 0 AND a.at OPERATOR(pg_catalog.<) $1", {TIMESTAMPTZOID}
+		"DELETE FROM dmshook.attempt AS a WHERE a.ctid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT t.ctid FROM dmshook.attempt AS t"
+		" WHERE t.event OPERATOR(pg_catalog.=) 0 AND t.at OPERATOR(pg_catalog.<) $1 FOR UPDATE SKIP LOCKED))", {TIMESTAMPTZOID}
 	},
 	[Q_REMOVE_COMMANDS] = {
 		"DELETE FROM dmshook.command AS c WHERE c.done_at OPERATOR(pg_catalog.<) $1"
@@ -294,7 +299,18 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"DELETE FROM dmshook.webhook_count AS c WHERE c.at OPERATOR(pg_catalog.<) (pg_catalog.now() OPERATOR(pg_catalog.-) '2 days'::pg_catalog.interval)"
 	},
 	[Q_REMOVE_ALERTS] = {
-		"DELETE FROM dmshook.alert AS a WHERE a.at OPERATOR(pg_catalog.<) $1", {TIMESTAMPTZOID}
+		"DELETE FROM dmshook.alert AS a WHERE a.id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT t.id FROM dmshook.alert AS t"
+		" WHERE t.at OPERATOR(pg_catalog.<) $1 FOR UPDATE SKIP LOCKED))", {TIMESTAMPTZOID}
+	},
+	[Q_BLANK_OLD] = {
+		"SELECT b.seen, b.last, b.oldest FROM dmshook._blank_old($1, $2, $3) AS b", {INT8OID, TIMESTAMPTZOID, INT4OID}
+	},
+	[Q_ERASE_REST] = {
+		"SELECT r.done, r.failed FROM dmshook._erase_rest("
+		"ARRAY(SELECT pg_catalog.jsonb_array_elements_text($1 OPERATOR(pg_catalog.->) 'events')::pg_catalog.int8)) AS r", {JSONBOID}
+	},
+	[Q_SCRUB] = {
+		"SELECT dmshook._scrub($1)", {INT4OID}
 	},
 	[Q_REMOVE_SECRETS] = {
 		"SELECT dmshook._remove_expired_secrets()"

@@ -161,7 +161,7 @@ CREATE TABLE dmshook.command (
 	at      timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	by_role text NOT NULL DEFAULT dmshook._caller(),
 	webhook int,
-	kind    text NOT NULL CHECK (kind IN ('reload', 'redeliver', 'redeliver_dead', 'replay', 'cancel', 'cancel_all', 'drop')),
+	kind    text NOT NULL CHECK (kind IN ('reload', 'redeliver', 'redeliver_dead', 'replay', 'cancel', 'cancel_all', 'drop', 'erase')),
 	event   bigint,
 	upto    bigint,
 	args    jsonb NOT NULL DEFAULT '{}',

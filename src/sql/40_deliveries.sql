@@ -79,6 +79,10 @@ BEGIN
 			DETAIL = format('It is %s at webhook "%s".', state, w.name),
 			HINT = 'It is sent without this; SELECT * FROM dmshook.waiting says when.';
 	END IF;
+	IF e.erased_at IS NOT NULL THEN
+		RAISE EXCEPTION 'message "%" was erased', btrim(message_id) USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = format('Its data were blanked at %s.', date_trunc('second', e.erased_at)), HINT = 'There is nothing left that could be sent.';
+	END IF;
 	PERFORM dmshook._ordered(w.id, w.name, 'redeliver', e.id, NULL, '{}', format('redeliver %s (%s, was %s)', btrim(message_id), e.type, state));
 	RETURN format('Message %s (%s, was %s) is sent again to webhook "%s"', btrim(message_id), e.type, state, w.name)
 		|| CASE WHEN NOT w.enabled THEN ' when it is enabled.' WHEN w.paused THEN ' when it is resumed.' ELSE '.' END || dmshook._unsent_hint();
@@ -112,7 +116,8 @@ BEGIN
 	SELECT count(*), max(f.attempt_id) INTO n, last
 		FROM dmshook._finished f JOIN dmshook.webhook o ON o.id = f.webhook_id
 		WHERE f.final = 'x' AND o.dropped_at IS NULL AND (w.id IS NULL OR f.webhook_id = w.id) AND (since IS NULL OR f.at >= since)
-			AND (event_types IS NULL OR dmshook._matches(event_types, f.event_type));
+			AND (event_types IS NULL OR dmshook._matches(event_types, f.event_type))
+			AND NOT EXISTS (SELECT FROM dmshook.event e WHERE e.id = f.sequence AND e.erased_at IS NOT NULL);
 	IF n > 0 THEN
 		PERFORM dmshook._ordered(w.id, w.name, 'redeliver_dead', NULL, NULL,
 			jsonb_build_object('since', since, 'types', event_types, 'upto_attempt', last),
