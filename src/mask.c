@@ -140,19 +140,72 @@ match(const char *text, size_t len, const char *secret, size_t secret_len, bool 
 	return at;
 }
 
+/* May an escape begin so? */
+static inline bool
+is_escape(char c)
+{
+	return c == '\\' || c == '%' || c == '&' || c == '+';
+}
+
 static size_t
 longest_match(const DmshookMask *mask, const char *text, size_t len)
 {
 	size_t		longest = 0;
 
-	for (int i = 0; i < 2 * mask->n; i++)
+	for (int i = 0; i < mask->n; i++)
 	{
-		size_t		n = match(text, len, mask->secret[i / 2].text, mask->secret[i / 2].len, i % 2 == 1);
+		size_t		n = match(text, len, mask->secret[i].text, mask->secret[i].len, false);
 
+		if (n < len && mask->secret[i].odd)
+		{
+			size_t		other = match(text, len, mask->secret[i].text, mask->secret[i].len, true);
+
+			if (other > n)
+				n = other;
+		}
 		if (n > longest)
 			longest = n;
 	}
 	return longest;
+}
+
+/* Two bytes that a secret may begin with: nearly all texts are passed over by this alone. Different pairs may share a bit. */
+static inline unsigned
+pair_of(char first, char second)
+{
+	return (((unsigned) (unsigned char) first << 4) ^ (unsigned char) second) & (DMSHOOK_MASK_PAIRS - 1);
+}
+
+static void
+set_pair(DmshookMask *mask, char first, char second)
+{
+	unsigned	pair = pair_of(first, second);
+
+	mask->pairs[pair / 8] |= 1 << pair % 8;
+}
+
+/* The begin of a secret, escaped or not. */
+static void
+set_pairs(DmshookMask *mask, char first, char second)
+{
+	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+	unsigned char high = (unsigned char) first >> 4;
+
+	set_pair(mask, first, second);
+	for (const char *e = "\\%&+"; *e; e++)
+		set_pair(mask, first, *e);
+	set_pair(mask, '\\', first);
+	set_pair(mask, '\\', 'u');
+	set_pair(mask, '%', digits[high]);
+	set_pair(mask, '%', digits[16 + high]);
+	for (const char *e = "#algq"; *e; e++)
+		set_pair(mask, '&', *e);
+	if (first == ' ')
+	{
+		set_pair(mask, '+', second);
+		for (const char *e = "\\%&+"; *e; e++)
+			set_pair(mask, '+', *e);
+	}
 }
 
 bool
@@ -162,11 +215,11 @@ dmshook_mask_add(DmshookMask *mask, const char *text, size_t len)
 		return false;
 	mask->secret[mask->n].text = text;
 	mask->secret[mask->n].len = len;
+	mask->secret[mask->n].odd = false;
+	for (size_t i = 0; i < len; i++)
+		mask->secret[mask->n].odd |= is_escape(text[i]);
 	mask->n++;
-	mask->begins[(unsigned char) text[0]] = true;
-	mask->begins['\\'] = mask->begins['%'] = mask->begins['&'] = true;
-	if (text[0] == ' ')
-		mask->begins['+'] = true;
+	set_pairs(mask, text[0], text[1]);
 	return true;
 }
 
@@ -178,19 +231,28 @@ dmshook_mask_apply(const DmshookMask *mask, char *text, size_t len)
 
 	if (mask->n == 0)
 		return len;
-	while (from < len)
+	while (from + DMSHOOK_MASK_LEAST <= len)
 	{
-		size_t		longest = mask->begins[(unsigned char) text[from]] ? longest_match(mask, text + from, len - from) : 0;
+		unsigned	pair = pair_of(text[from], text[from + 1]);
+		size_t		longest = 0;
 
+		if (mask->pairs[pair / 8] & 1 << pair % 8)
+			longest = longest_match(mask, text + from, len - from);
 		if (longest == 0)
 		{
-			text[to++] = text[from++];
+			/* nothing moves before the first one is found */
+			if (to < from)
+				text[to] = text[from];
+			to++;
+			from++;
 			continue;
 		}
 		memcpy(text + to, "***", 3);
 		to += 3;
 		from += longest;
 	}
+	memmove(text + to, text + from, len - from);
+	to += len - from;
 	/* nothing of it stays behind the end */
 	memset(text + to, 0, len - to);
 	return to;

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #define DMSHOOK_MASK_MAX	80
+#define DMSHOOK_MASK_PAIRS	4096
 #define DMSHOOK_MASK_LEAST	4	/* bytes: a shorter secret is none, and would be found everywhere */
 
 typedef struct DmshookMask
@@ -18,8 +19,9 @@ typedef struct DmshookMask
 	{
 		const char *text;		/* the caller's, as long as the mask */
 		size_t		len;
+		bool		odd;		/* has what escapes begin with */
 	}			secret[DMSHOOK_MASK_MAX];
-	bool		begins[256];	/* bytes that a secret, or an escape, may begin with */
+	unsigned char pairs[DMSHOOK_MASK_PAIRS / 8];	/* bits: two bytes that one, or its escape, may begin with */
 } DmshookMask;
 
 /* Add one; too short ones and those beyond DMSHOOK_MASK_MAX are left out (false). */

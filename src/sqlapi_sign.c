@@ -31,9 +31,9 @@ static void bad_secret(const char *detail) pg_attribute_noreturn();
 
 /* A text as UTF-8, palloc'd. */
 static char *
-to_utf8(Datum value)
+to_utf8(text *value)
 {
-	char	   *native = TextDatumGetCString(value);
+	char	   *native = text_to_cstring(value);
 	char	   *utf8 = pg_server_to_any(native, strlen(native), PG_UTF8);
 
 	if (utf8 != native)
@@ -91,7 +91,7 @@ open_signer(char *secret)
 Datum
 dmshook_sql_secret_kind(PG_FUNCTION_ARGS)
 {
-	char	   *secret = to_utf8(PG_GETARG_DATUM(0));
+	char	   *secret = to_utf8(PG_GETARG_TEXT_PP(0));
 	DmshookSecretKind kind = dmshook_secret_kind(secret);
 
 	if (kind == DMSHOOK_SECRET_PUBLIC)
@@ -128,7 +128,7 @@ dmshook_sql_generate_secret(PG_FUNCTION_ARGS)
 Datum
 dmshook_sql_public_key(PG_FUNCTION_ARGS)
 {
-	DmshookSigner *signer = open_signer(to_utf8(PG_GETARG_DATUM(0)));
+	DmshookSigner *signer = open_signer(to_utf8(PG_GETARG_TEXT_PP(0)));
 	char		public[DMSHOOK_PUBLIC_KEY_LEN + 1];
 	bool		done = dmshook_signer_public_key(signer, public);
 
@@ -167,7 +167,7 @@ dmshook_sql_sign(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(3))
 		PG_RETURN_NULL();
-	secret = to_utf8(PG_GETARG_DATUM(0));
+	secret = to_utf8(PG_GETARG_TEXT_PP(0));
 	kind = dmshook_secret_kind(secret);
 	if (kind == DMSHOOK_SECRET_PUBLIC)
 	{
@@ -181,10 +181,10 @@ dmshook_sql_sign(PG_FUNCTION_ARGS)
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("a Standard Webhooks signature covers a message id and a time"),
 					 errhint("Only GitHub's, with a secret that is just text, is of the body alone.")));
-		id = to_utf8(PG_GETARG_DATUM(1));
+		id = to_utf8(PG_GETARG_TEXT_PP(1));
 		seconds = seconds_of(PG_GETARG_TIMESTAMPTZ(2));
 	}
-	body = to_utf8(PG_GETARG_DATUM(3));
+	body = to_utf8(PG_GETARG_TEXT_PP(3));
 
 	/* no error between here and free: the signer is not PostgreSQL's memory */
 	signer = open_signer(secret);
@@ -259,7 +259,7 @@ read_headers(Jsonb *headers, GivenHeaders *given)
 			else if (value.type == jbvNumeric)
 				*place = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
 			else
-				*place = to_utf8(PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len)));
+				*place = to_utf8(cstring_to_text_with_len(value.val.string.val, value.val.string.len));
 		}
 	}
 }
@@ -318,8 +318,8 @@ dmshook_sql_verify(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_BOOL(false);
 	read_headers(PG_GETARG_JSONB_P(1), &given);
-	body = to_utf8(PG_GETARG_DATUM(2));
-	secret = to_utf8(PG_GETARG_DATUM(0));
+	body = to_utf8(PG_GETARG_TEXT_PP(2));
+	secret = to_utf8(PG_GETARG_TEXT_PP(0));
 	kind = dmshook_secret_kind(secret);
 
 	if (kind == DMSHOOK_SECRET_SHARED && tolerance == NULL && given.github && !given.signature)

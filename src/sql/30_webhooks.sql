@@ -432,8 +432,7 @@ BEGIN
 	webhook := _create_webhook.name;
 	signing_secret := coalesce(secret, dmshook._shown_secret(id, dmshook._main_scheme(schemes)));
 	hint := CASE WHEN enabled THEN
-			'Events that commit from now on are sent.' || CASE WHEN schemes @> '{standard-ed25519}' THEN ' ' || dmshook._receiver_hint(id) ELSE '' END
-			|| format(' Test it: SELECT * FROM dmshook.test_webhook(%1$L).', webhook)
+			format('Events that commit from now on are sent. Test it: SELECT * FROM dmshook.test_webhook(%1$L).', webhook)
 		ELSE
 			dmshook._receiver_hint(id) || format(' Test it: SELECT * FROM dmshook.test_webhook(%1$L); then SELECT dmshook.enable_webhook(%1$L).', webhook)
 		END || CASE WHEN secret IS NOT NULL THEN dmshook._made_hint(id, webhook, made) ELSE '' END || said || dmshook._method_hint(method) || dmshook._unsent_hint();

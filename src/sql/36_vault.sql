@@ -30,7 +30,7 @@ DECLARE
 	vault  record;
 	s      dmshook.webhook_secret;
 	target text;
-	found  record;
+	look   record;
 	secret text;
 	n      bigint := 0;
 	lost   text[] := '{}';
@@ -51,8 +51,8 @@ BEGIN
 
 	PERFORM FROM dmshook.webhook w ORDER BY w.id FOR UPDATE;
 	FOR s IN SELECT * FROM dmshook.webhook_secret t WHERE t.key_id IS DISTINCT FROM target ORDER BY t.id LOOP
-		SELECT * INTO found FROM dmshook._unseal_problem(s.webhook, s.kind, s.value, s.key_id);
-		IF found.problem IS NOT NULL THEN
+		SELECT * INTO look FROM dmshook._unseal_problem(s.webhook, s.kind, s.value, s.key_id);
+		IF look.problem IS NOT NULL THEN
 			lost := lost || (SELECT w.name FROM dmshook.webhook w WHERE w.id = s.webhook);
 			CONTINUE;
 		END IF;
@@ -63,6 +63,7 @@ BEGIN
 			UPDATE dmshook.webhook_secret t SET value = k.value, key_id = k.key_id
 				FROM dmshook._seal(s.webhook, s.kind, secret) k WHERE t.id = s.id;
 		END IF;
+		CONTINUE WHEN NOT FOUND;	-- it expired meanwhile
 		INSERT INTO dmshook.command (webhook, kind) SELECT s.webhook, 'reload'
 			WHERE NOT EXISTS (SELECT FROM dmshook.command c WHERE c.webhook = s.webhook AND c.kind = 'reload' AND c.done_at IS NULL);
 		n := n + 1;
@@ -122,6 +123,12 @@ BEGIN
 	END LOOP;
 	level := 'warning';
 	subject := 'secrets';
+	IF vault.key_id IS NOT NULL AND (current_setting('dmshook.secret_key_file') !~ '^/'
+		OR starts_with(current_setting('dmshook.secret_key_file'), current_setting('data_directory') || '/')) THEN
+		problem := 'dmshook.secret_key_file is in the data directory: each base backup has the key beside what it encrypts';
+		hint := 'Move the file, set dmshook.secret_key_file to its new place, then SELECT pg_reload_conf().';
+		RETURN NEXT;
+	END IF;
 	hint := 'SELECT dmshook.reencrypt_secrets()';
 	IF vault.key_id IS NOT NULL AND n.plain > 0 THEN
 		problem := format('dmshook.secret_key_file is set, but %s stored in plain text', dmshook._count_words(n.plain, 1000000, 'secret') || CASE WHEN n.plain = 1 THEN ' is' ELSE ' are' END);

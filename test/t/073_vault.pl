@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 use DmshookTest;
+use File::Copy;
 use MIME::Base64;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -208,6 +209,19 @@ write_keys("$line[2]\n");
 $node->restart;
 wait_test('plain', 'true');
 pass('read at start');
+# in the data directory
+copy($file, $node->data_dir . '/keys') or die "copy: $!";
+chmod 0600, $node->data_dir . '/keys';
+for my $path ('keys', $node->data_dir . '/keys')
+{
+	$server->sql("ALTER SYSTEM SET dmshook.secret_key_file = '$path'");
+	$node->reload;
+	$server->wait_sql("SELECT current_setting('dmshook.secret_key_file') = '$path'");
+	like($server->sql(q{SELECT level, problem FROM dmshook.check() WHERE subject = 'secrets'}), qr/^warning\|dmshook\.secret_key_file is in the data directory/, "check() warns of $path");
+}
+wait_test('plain', 'true');
+$server->sql("ALTER SYSTEM SET dmshook.secret_key_file = '$file'");
+reload($id[2]);
 my @dump = ('pg_dump', '-h', $node->host, '-p', $node->port, '-Fp');
 command_ok([ @dump, '-f', "$tmp/all.sql", 'postgres' ], 'dumped');
 my $dump = slurp_file("$tmp/all.sql");

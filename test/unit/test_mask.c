@@ -18,6 +18,8 @@ set_up(void)
 	dmshook_mask_add(&mask, "longer than the other", 21);
 	dmshook_mask_add(&mask, "pc%25end", 8);
 	dmshook_mask_add(&mask, " blank", 6);
+	dmshook_mask_add(&mask, "\"quoted", 7);
+	dmshook_mask_add(&mask, "\xc3\xa9t\xc3\xa9", 5);
 }
 
 static void
@@ -52,6 +54,10 @@ texts(void)
 		{"a\\b%&quot;&lt;&amp;c d", "***"},
 		{"a&#92;b%&#34;&lt;&#38;c&#32;d;", "***;"},
 		{ODD, "***"},
+		{"&#115;3cr3t/To+ken==", "***"},
+		/* the first byte is escaped */
+		{"\\\"quoted &quot;quoted \\u0022quoted", "*** *** ***"},
+		{"\xc3\xa9t\xc3\xa9 %c3%a9t%c3%a9 %C3%A9t%C3%A9", "*** *** ***"},
 		/* the longest one wins */
 		{"longer than the other", "***"},
 		{"longer than the others", "***s"},
@@ -63,6 +69,8 @@ texts(void)
 		{"... s3cr3t\\u002", "... ***"},
 		{"... s3cr3t&#4", "... ***"},
 		{"... s3cr?", "... s3cr?"},
+		{"... %733c", "... %733c"},
+		{"... s3%6", "... s3%6"},
 		/* escapes that are none */
 		{"s3cr3t%2GTo", "s3cr3t%2GTo"},
 		{"s&#4b;cr3t/To+ken==", "s&#4b;cr3t/To+ken=="},
