@@ -75,11 +75,13 @@ bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench
 
 # Beyond the suite; test/README.md has a table of them.
-.PHONY: test-majors test-asan fuzz lint
+.PHONY: test-majors test-asan test-mutations fuzz lint
 test-majors:
 	@PG_CONFIG='$(PG_CONFIG)' test/majors
 test-asan:
 	@PG_CONFIG='$(PG_CONFIG)' test/asan
+test-mutations:
+	@PG_CONFIG='$(PG_CONFIG)' test/mutations
 lint:
 	@PG_CONFIG='$(PG_CONFIG)' test/lint
 fuzz:
