@@ -236,13 +236,13 @@ transport_retry_after(const char *value, size_t len)
 	}
 	if (text[0] >= 'A' && strchr(text, ':') != NULL)
 	{
-		time_t		then = curl_getdate(text, NULL);
-		int64		ms;
+		int64		then = curl_getdate(text, NULL);
+		int64		now = time(NULL);
 
-		if (then == (time_t) -1)
+		if (then == -1)
 			return -1;
-		ms = ((int64) then - (int64) time(NULL)) * 1000;
-		return Max(0, Min(ms, RETRY_AFTER_MAX));
+		/* the year may be any: in milliseconds it would not fit */
+		return then <= now ? 0 : Min(then - now, RETRY_AFTER_MAX / 1000) * 1000;
 	}
 	return -1;
 }
