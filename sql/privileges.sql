@@ -84,6 +84,11 @@ INSERT INTO dmshook.attempt (id, webhook, event, nonce, at, version, attempt, ki
 	SELECT 1, w.id, :id, 1, now(), w.version, 1, 'd', 'o', 'd', 200, 'x-echo: canary7', 'canary8', 1000 FROM dmshook.webhook w;
 INSERT INTO dmshook.attempt (id, webhook, event, nonce, at, version, attempt, kind, outcome, final, status, response_body, body)
 	SELECT 2, w.id, 0, 1, now(), w.version, 1, 't', 'h', NULL, 500, 'canary8', '{"id": "canary9"}' FROM dmshook.webhook w;
+-- errors of transforms and filters may quote what they were given
+INSERT INTO dmshook.attempt (id, webhook, event, nonce, at, version, attempt, kind, outcome, final, error)
+	SELECT 3, w.id, :id, 1, now(), w.version, 1, 'r', 'i', 'x', 'the transform public.f(jsonb) failed: no place for canary10' FROM dmshook.webhook w;
+INSERT INTO dmshook.webhook_state (webhook, failures, failing_since, last_error) SELECT w.id, 1, now(), 'the filter failed: canary11' FROM dmshook.webhook w;
+INSERT INTO dmshook.alert (webhook, kind, detail) SELECT w.id, 'failing', '{"error": "the filter failed: canary11"}' FROM dmshook.webhook w;
 
 --
 -- every view, by each: it works, and shows canaries only to whom payloads are shown
@@ -100,8 +105,10 @@ CREATE FUNCTION pg_temp.peep(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 
 SELECT count(*) FROM dmshook.deliveries d WHERE pg_temp.peep(d::text) AND pg_temp.peep(payload);
 SELECT count(*) FROM dmshook.attempts d WHERE pg_temp.peep(d::text) AND pg_temp.peep(response_body);
 SELECT count(*) FROM dmshook.events d WHERE pg_temp.peep(d::text) AND pg_temp.peep(record::text);
-SELECT step, ok FROM dmshook.explain('A', dmshook._message_id(:id, 1));
-SELECT count(*) > 0 FROM dmshook.check();
+SELECT step, ok, detail FROM dmshook.explain('A', dmshook._message_id(:id, 1)) WHERE step LIKE 'attempt%' OR step LIKE 'redel%';
+SELECT count(*) > 0 AS says, bool_or(c::text ~ 'canary') AS canary FROM dmshook.check() c;
+SELECT error FROM dmshook.dead_letters;
+SELECT detail FROM dmshook.alerts;
 SELECT count(*) > 0 FROM dmshook.retry_schedule('A');
 RESET ROLE;
 -- every function, by each that may not: refused at once

@@ -14,7 +14,9 @@ DECLARE
 	alert_id     bigint;
 BEGIN
 	INSERT INTO dmshook.alert AS a (webhook, kind, detail) VALUES (nullif(webhook_id, 0), _notice.kind, _notice.detail) RETURNING a.id INTO alert_id;
-	PERFORM pg_notify('dmshook', left(jsonb_build_object('alert', alert_id, 'webhook', webhook_name, 'kind', kind, 'detail', detail)::text, 7900));
+	PERFORM pg_notify('dmshook', left(jsonb_build_object('alert', alert_id, 'webhook', webhook_name, 'kind', kind,
+		-- anybody may LISTEN
+		'detail', CASE WHEN dmshook._quotes_data(detail->>'error') THEN detail || jsonb_build_object('error', dmshook._cut_error(detail->>'error')) ELSE detail END)::text, 7900));
 	IF EXISTS (SELECT FROM dmshook.event_type t WHERE t.name = 'webhook.' || kind) THEN
 		PERFORM dmshook.emit('webhook.' || kind, 'webhook', jsonb_build_object('name', webhook_name), detail || jsonb_build_object('alert', alert_id));
 	END IF;
@@ -43,7 +45,8 @@ $$;
 COMMENT ON FUNCTION dmshook._count_expired IS 'how many deliveries expired, for the notice that says so';
 
 CREATE VIEW dmshook.alerts AS
-	SELECT a.id, a.at, w.name AS webhook, a.kind, a.detail, a.sent_to, a.acknowledged_at IS NOT NULL AS acknowledged,
+	SELECT a.id, a.at, w.name AS webhook, a.kind,
+		CASE WHEN dmshook._quotes_data(a.detail->>'error') THEN a.detail || jsonb_build_object('error', dmshook._shown_error(a.detail->>'error')) ELSE a.detail END AS detail, a.sent_to, a.acknowledged_at IS NOT NULL AS acknowledged,
 		a.acknowledged_at, a.acknowledged_by
 	FROM dmshook.alert a LEFT JOIN dmshook.webhook w ON w.id = a.webhook;
 COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook, by e-mail (dmshook.smtp_url), and as events webhook.failing, .recovered, .disabled, .delivery_exhausted, .expired to webhooks that subscribe to them';

@@ -95,7 +95,7 @@ BEGIN
 		ok := found.verdict = 'true';
 		detail := CASE found.verdict WHEN 'true' THEN 'the filter holds: ' WHEN 'false' THEN 'the filter does not hold: '
 			WHEN 'unknown' THEN 'the filter has no answer for this event, which counts as no: '
-			ELSE format('the filter fails (%s), which is a failed attempt: ', found.error) END || v.filter;
+			ELSE format('the filter fails (%s), which is a failed attempt: ', dmshook._shown_error('the filter failed: ' || found.error)) END || v.filter;
 		RETURN NEXT;
 	END IF;
 END
@@ -112,7 +112,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 		coalesce(a.outcome = 'o', false),
 		CASE WHEN a.outcome IS NULL THEN CASE a.final WHEN 'c' THEN 'it waited, and was cancelled' WHEN 'e' THEN 'it waited longer than dmshook.max_wait allows' END
 			WHEN a.outcome = 'o' THEN format('delivered: HTTP %s after %s ms', a.status, round(a.duration_us / 1000.0, 1))
-			ELSE coalesce(a.error, 'no error was logged') || CASE a.final WHEN 'x' THEN '; given up' WHEN 'c' THEN '; cancelled' WHEN 'e' THEN '; expired' ELSE '' END END
+			ELSE coalesce(dmshook._shown_error(a.error), 'no error was logged') || CASE a.final WHEN 'x' THEN '; given up' WHEN 'c' THEN '; cancelled' WHEN 'e' THEN '; expired' ELSE '' END END
 	FROM dmshook.attempt a
 	WHERE a.event = e.id AND a.webhook = w.id AND a.nonce = e.nonce
 	ORDER BY a.id

@@ -8,20 +8,6 @@
  * push a condition into each, and order each by an index.
  */
 
-/*
- * What of the log is personal (rows, bodies, responses) is shown to whom
- * dmshook.grant_viewer(role, payloads => true) or grant_admin() said so; others read NULL.
- * The right is EXECUTE on _payloads_right(), so that it is inherited, dumped and
- * revoked as rights are. Asked of the role that reads, and (SELECT ...) once per query.
- */
-CREATE FUNCTION dmshook._payloads_right() RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN true;
-COMMENT ON FUNCTION dmshook._payloads_right IS 'who may execute this sees payloads in the views';
-
-CREATE FUNCTION dmshook._sees_payloads() RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE RETURN pg_catalog.has_function_privilege('dmshook._payloads_right()', 'EXECUTE');
-COMMENT ON FUNCTION dmshook._sees_payloads IS 'does the current role see payloads in the views?';
-
 /* Which events each version of a subscription holds, and where its webhook is in the log. */
 CREATE VIEW dmshook._subscribed AS
 	SELECT s.webhook, s.from_id, lead(s.from_id) OVER (PARTITION BY s.webhook ORDER BY s.from_id, s.id) AS to_id,
@@ -33,7 +19,7 @@ CREATE VIEW dmshook._open AS
 	SELECT w.id AS webhook_id, w.name AS webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity,
 		e.key AS entity_key,
 		CASE WHEN q.due_at IS NULL OR q.attempts = 0 THEN 'waiting' ELSE 'retrying' END AS state,
-		q.attempts, l.status::int AS status, l.error, e.at AS created_at, l.at AS last_attempt_at, q.due_at AS next_attempt_at,
+		q.attempts, l.status::int AS status, dmshook._shown_error(l.error) AS error, e.at AS created_at, l.at AS last_attempt_at, q.due_at AS next_attempt_at,
 		NULL::timestamptz AS finished_at,
 		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(coalesce(l.method, w.method))
 			THEN coalesce(l.body, dmshook._payload(e, false, coalesce(l.options, w.options))) END AS payload,
@@ -90,7 +76,7 @@ CREATE VIEW dmshook._finished AS
 	SELECT w.id AS webhook_id, w.name AS webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity,
 		e.key AS entity_key,
 		CASE a.final WHEN 'd' THEN 'delivered' WHEN 'x' THEN 'exhausted' WHEN 'c' THEN 'cancelled' WHEN 'e' THEN 'expired' END AS state,
-		a.attempt AS attempts, a.status::int AS status, a.error, e.at AS created_at,
+		a.attempt AS attempts, a.status::int AS status, dmshook._shown_error(a.error) AS error, e.at AS created_at,
 		CASE WHEN a.outcome IS NOT NULL THEN a.at END AS last_attempt_at, NULL::timestamptz AS next_attempt_at,
 		a.at + make_interval(secs => coalesce(a.duration_us, 0) / 1000000.0) AS finished_at,
 		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(coalesce(v.method, w.method))
@@ -114,7 +100,7 @@ CREATE VIEW dmshook.webhooks AS
 		CASE WHEN NOT w.enabled THEN 'disabled' WHEN w.paused THEN 'paused' WHEN s.circuit_open_since IS NOT NULL THEN 'circuit_open'
 			WHEN s.failures > 0 THEN 'failing' ELSE 'active' END AS state,
 		CASE WHEN NOT w.enabled THEN coalesce(w.disabled_reason, 'never enabled') WHEN w.paused THEN 'paused by hand'
-			WHEN s.circuit_open_since IS NOT NULL OR s.failures > 0 THEN s.last_error END AS why,
+			WHEN s.circuit_open_since IS NOT NULL OR s.failures > 0 THEN dmshook._shown_error(s.last_error) END AS why,
 		w.owner, w.public_key, w.secret_changed_at, w.created_at, w.changed_at, dmshook._show_options(w.options) AS options
 	FROM dmshook.webhook w
 	LEFT JOIN dmshook.webhook_state s ON s.webhook = w.id
@@ -138,7 +124,7 @@ COMMENT ON COLUMN dmshook.webhooks.options IS 'options that are not the default'
  */
 CREATE VIEW dmshook.deliveries AS
 	SELECT d.webhook, dmshook._message_id(e.id, e.nonce) AS message_id, e.type AS event_type, e.tenant, e.entity, e.key AS entity_key,
-		d.state, d.attempts, d.status, d.error, e.at AS created_at, d.last_attempt_at, d.next_attempt_at, d.finished_at,
+		d.state, d.attempts, d.status, dmshook._shown_error(d.error) AS error, e.at AS created_at, d.last_attempt_at, d.next_attempt_at, d.finished_at,
 		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(d.method)
 			THEN coalesce(d.body, dmshook._payload(e, false, d.options)) END AS payload,
 		e.id AS sequence, e.erased_at
@@ -230,7 +216,7 @@ CREATE VIEW dmshook.attempts AS
 			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END),
 			a.at, a.attempt, a.kind = 't', v.options) AS request_headers,
 		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_headers END AS response_headers,
-		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_body END AS response_body, a.error, a.hint,
+		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_body END AS response_body, dmshook._shown_error(a.error) AS error, a.hint,
 		CASE WHEN (SELECT dmshook._sees_payloads()) AND e.erased_at IS NULL AND dmshook._has_body(v.method)
 			THEN coalesce(a.body, dmshook._payload(e, a.kind = 't', v.options)) END AS payload,
 		a.id, a.event AS sequence, e.erased_at
@@ -290,7 +276,7 @@ CREATE VIEW dmshook.waiting AS
 	UNION ALL
 	SELECT o.webhook, o.message_id, o.event_type, o.entity, o.entity_key, o.created_at AS since, o.next_attempt_at,
 		coalesce(dmshook._why_held(w, s) || CASE WHEN s.circuit_open_since IS NOT NULL AND w.enabled AND NOT w.paused
-					THEN coalesce('; its receiver fails: ' || s.last_error, '') ELSE '' END,
+					THEN coalesce('; its receiver fails: ' || dmshook._shown_error(s.last_error), '') ELSE '' END,
 			'it is being sent, or others are before it: at most ' || (w.options->>'rate_limit') || ' a second go (rate_limit)',
 			'it is being sent, or others are before it') AS why,
 		o.sequence

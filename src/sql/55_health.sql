@@ -90,7 +90,7 @@ CREATE VIEW dmshook.health AS
 		CASE WHEN NOT w.enabled THEN 'disabled' WHEN w.paused THEN 'paused' WHEN s.circuit_open_since IS NOT NULL THEN 'circuit_open'
 			WHEN s.failures > 0 THEN 'failing' ELSE 'active' END AS state,
 		r.success_1h, r.success_24h, l.ms[1] AS p50_ms, l.ms[2] AS p95_ms, l.ms[3] AS p99_ms,
-		b.n AS waiting, b.oldest AS oldest_waiting, s.last_success_at, s.last_failure_at, s.last_error,
+		b.n AS waiting, b.oldest AS oldest_waiting, s.last_success_at, s.last_failure_at, dmshook._shown_error(s.last_error) AS last_error,
 		nullif(concat_ws(' ', s.last_hint, dmshook._certificate_hint(x.at)), '') AS hint, x.at AS certificate_expires_at, r.trend
 	FROM dmshook.webhook w
 	LEFT JOIN dmshook.webhook_state s ON s.webhook = w.id

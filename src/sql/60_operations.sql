@@ -306,7 +306,7 @@ BEGIN
 			hint := format('Ask the receiver''s owner; then SELECT * FROM dmshook.test_webhook(%L), and SELECT dmshook.enable_webhook(%L). Events of this time are skipped.', w.name, w.name);
 			RETURN NEXT;
 		ELSIF w.failing_since IS NOT NULL THEN
-			problem := format('every request has failed since %s: %s', date_trunc('second', w.failing_since), coalesce(w.last_error, 'no error was logged'))
+			problem := format('every request has failed since %s: %s', date_trunc('second', w.failing_since), coalesce(dmshook._shown_error(w.last_error), 'no error was logged'))
 				|| CASE WHEN w.enabled AND NOT w.paused AND w.circuit_open_since IS NOT NULL THEN format('; its circuit is open since %s, and is probed %s',
 					dmshook._clock(w.circuit_open_since), CASE WHEN w.next_probe_at > clock_timestamp() THEN 'at ' || dmshook._clock(w.next_probe_at) ELSE 'now' END) ELSE '' END;
 			hint := coalesce(w.last_hint, format('SELECT * FROM dmshook.attempts WHERE webhook = %L ORDER BY id DESC LIMIT 10', w.name));

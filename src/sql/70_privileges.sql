@@ -30,20 +30,20 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		-- what views call
 		('va', '{_message_id, _message_sequence, _payload, _query, _url_with_query, _has_body, _matches, _filter_holds, _request_headers, _version}'),
 		('va', '{_show_options, _sees_payloads, _why_held, _clock, _rates, _latency, _backlog, _sparkline, _slots, _last_event_id, _gap_holder, _tls_cipher, _certificate_hint}'),
-		('va', '{_trigger_args, _rules, _schemes, _signature_headers}'),
+		('va', '{_quotes_data, _cut_error, _shown_error, _caller, _trigger_args, _rules, _schemes, _signature_headers}'),
 		('a', '{_payloads_right}'),
 		-- what functions without SECURITY DEFINER call
 		('a', '{_note_caller, _create_webhook, _alter_webhook, _reencrypt_secrets, _set_triggers, _claim_if_new, _warn_not_preloaded}'),
 		('a', '{_watchable, _column_refs, _quote_item, _rule_test, _event_entity, _related_args, _watch_head, _watch, _watch_one, _rows_now, _trigger_rules, _without_type}'),
 		-- its owner's
-		('', '{capture, _rights, _grant, _caller, _noted_caller, _set_trigger, _check_moved}'),
+		('', '{capture, _rights, _grant, _noted_caller, _set_trigger, _check_moved}'),
 		('', '{_check_url, _check_options, _check_auth, _check_headers, _check_secret, _check_name, _check_events, _check_types, _check_method, _check_filter, _check_transform}'),
 		('', '{_check_dispatcher, _check_identity, _check_backlog, _check_alerts, _check_webhooks, _pattern_valid, _distance, _nearest}'),
 		('', '{_secret_kind, _secret_kinds, _public_key, _check_signature_headers, _fit_secrets, _shown_secret, _main_scheme, _receiver_hint, _made_hint, _replace_secret, _remove_expired_secrets}'),
 		('', '{_generate_secret, _secret_put, _secrets, _secret, _put_secret, _seal, _unseal, _unseal_problem, _vault, _check_vault, _check_certificates, _retry_delays, _timeout, _preloaded, _wake, _is_own, _test, _attempt_row}'),
 		('', '{_identity, _identity_matches, _advance_sequence, _repair, _disarm, _unsent_hint, _method_hint, _count_skipped, _count_expired, _count_words, _proven}'),
 		('', '{_webhook, _webhook_ever, _write_version, _write_subscription, _changed, _disable_failing, _notice, _sample, _test_event, _try_filter}'),
-		('', '{_places, _to_scrub, _scrub_page, _scrub, _quotes_data, _erase_matches, _erase_events, _erase_log, _erase_rest, _erase_test, _erase_tests, _blank_old}'),
+		('', '{_places, _to_scrub, _scrub_page, _scrub, _blanked, _erase_matches, _erase_events, _erase_log, _erase_rest, _erase_test, _erase_tests, _blank_old}'),
 		('', '{_filter_verdict, _ordered, _event_of, _state, _delivery_state, _explain_subscription, _explain_attempts}')
 	) AS list (w, names), unnest(list.names) AS n
 $$;

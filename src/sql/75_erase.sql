@@ -77,33 +77,34 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._erase_matches IS 'does a jsonpath hold for an event''s payload? An error where it fails';
 
-/* Errors that may quote what a function or filter was given. */
-CREATE FUNCTION dmshook._quotes_data(error text) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT coalesce((error LIKE 'the transform % failed: %' OR error LIKE 'the filter failed: %' OR error LIKE 'the payload cannot be read%')
-		AND error NOT LIKE '%took longer than%', false)
+/* An event without its data; the row, its key and when it happened stay; who did it, too, unless that is what matches. */
+CREATE FUNCTION dmshook._blanked(e dmshook.event, match text) RETURNS dmshook.event
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	nameless dmshook.event;
+BEGIN
+	e.data := format('{"entity":%s,"key":%s}', to_json(e.entity), coalesce(e.data->'key', '{}'))::json;
+	IF match IS NOT NULL AND dmshook._erase_matches(match, e) THEN
+		nameless := e;
+		nameless.who := '{"name":null,"role":null,"application":null}';
+		IF NOT dmshook._erase_matches(match, nameless) THEN
+			e := nameless;
+		END IF;
+	END IF;
+	RETURN e;
+END
 $$;
-COMMENT ON FUNCTION dmshook._quotes_data IS 'may an error hold data of the event it is about?';
+COMMENT ON FUNCTION dmshook._blanked IS 'an event without its data';
 
-/* Blank events. The row, its key and when it happened stay; who did it, too, unless that is what matches. */
 CREATE FUNCTION dmshook._erase_events(ids bigint[], match text, scrub boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
-DECLARE
-	nobody CONSTANT json := '{"name":null,"role":null,"application":null}';
 BEGIN
 	IF scrub THEN
 		PERFORM dmshook._to_scrub('dmshook.event', ARRAY(SELECT e.ctid FROM dmshook.event e WHERE e.id = ANY (ids)));
 	END IF;
-	UPDATE dmshook.event AS e SET data = b.data, erased_at = clock_timestamp(),
-			who = CASE WHEN match IS NOT NULL AND dmshook._erase_matches(match,
-				ROW(e.id, e.nonce, e.at, e.type, e.tenant, e.old_tenant, e.entity, e.key, e.who, e.source, b.data, NULL)::dmshook.event)
-			AND NOT dmshook._erase_matches(match,
-				ROW(e.id, e.nonce, e.at, e.type, e.tenant, e.old_tenant, e.entity, e.key, nobody, e.source, b.data, NULL)::dmshook.event)
-			THEN nobody ELSE e.who END
-		FROM (SELECT f.id, format('{"entity":%s,"key":%s}', to_json(f.entity), coalesce(f.data->'key', '{}'))::json AS data
-			FROM dmshook.event f WHERE f.id = ANY (ids)) AS b
-		WHERE e.id = b.id AND e.id = ANY (ids);
+	UPDATE dmshook.event AS e SET (data, who, erased_at) = (SELECT b.data, b.who, clock_timestamp() FROM dmshook._blanked(e, match) AS b)
+		WHERE e.id = ANY (ids);
 END
 $$;
 COMMENT ON FUNCTION dmshook._erase_events IS 'blank the data of events';

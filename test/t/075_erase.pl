@@ -50,7 +50,7 @@ $server->sql(q{
 });
 webhook('echo', '/echo');
 webhook('shaped', '/echo/shaped', transform => '"public.f_body"');
-webhook('late', '/slow/4000/late', transform => '"public.f_body"', max_in_flight => 1, max_attempts => 1);
+webhook('late', '/slow/3000/late', transform => '"public.f_body"', max_in_flight => 1, max_attempts => 1);
 webhook('quotes', '/ok/quotes', transform => '"public.f_fail"', max_attempts => 1);
 webhook('retries', '/status/500/retries', backoff => '{"initial": "1h"}', breaker => 'null');
 webhook('paused', '/ok/paused');
@@ -134,7 +134,6 @@ $server->sql(q{ALTER SYSTEM SET dmshook.dispatchers = 1; SELECT pg_reload_conf()
 $server->wait_sql('SELECT count(*) = 0 FROM dmshook.command WHERE done_at IS NULL');
 $server->wait_sql('SELECT count(*) = 0 FROM dmshook.scrub');
 is(files_with($other), '', 'what VACUUM left behind is cleaned, too');
-$server->node->restart;
 $server->node->stop('immediate');
 $server->node->start;
 is(files_with($canary) . files_with($other), '', 'nor does recovery bring it back');
