@@ -484,6 +484,12 @@ dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ti
 	{
 		flight->attempt.body = dmshook_cache_body(event, flight->profile->options.shape, &flight->attempt.body_len);
 	}
+	else if (event->query)
+	{
+		/* the log shows with it where the test went */
+		flight->attempt.body = event->query;
+		flight->attempt.body_len = strlen(event->query);
+	}
 	if (start(flight))
 		return true;
 	dmshook_flight_free(flight);

@@ -41,6 +41,7 @@
 #include "settings.h"
 #include "store.h"
 #include "transport_mail.h"
+#include "wake.h"
 
 #define MAX_TRIES		10
 #define MAX_PAUSE_US	(INT64CONST(3600) * USECS_PER_SEC)
@@ -519,6 +520,33 @@ read_password_file(char *buf, size_t size, char **user, char **password)
 	return NULL;
 }
 
+char *
+dmshook_mail_password_problem(void)
+{
+	char		line[1024];
+	char	   *user;
+	char	   *password;
+	char	   *problem = NULL;
+
+	if (dmshook_smtp_password_file[0] != '\0')
+		problem = read_password_file(line, sizeof(line), &user, &password);
+	explicit_bzero(line, sizeof(line));
+	return problem;
+}
+
+/* For dmshook.check(). error NULL: a mail went out. */
+static void
+tell(TimestampTz now, const char *error)
+{
+	DmshookStats *stats = dmshook_wake_my_stats();
+
+	if (error == NULL)
+		stats->mail_failing_since = 0;
+	else if (stats->mail_failing_since == 0)
+		stats->mail_failing_since = now;
+	strlcpy(stats->mail_error, error ? error : "", sizeof(stats->mail_error));
+}
+
 static void
 start(TimestampTz now)
 {
@@ -565,6 +593,7 @@ failed(TimestampTz now, const char *error)
 	Recipient  *recipient = current.recipient;
 	int64		pause = delay_us();
 
+	tell(now, error);
 	for (int i = 0; i < recipient->failures && pause < MAX_PAUSE_US; i++)
 		pause *= 2;
 	recipient->failures++;
@@ -617,6 +646,7 @@ succeeded(TimestampTz now, const DmshookMailResult *result)
 				 errdetail("%s", result->error)));
 	if (failing)
 		ereport(LOG, (errmsg("failure notifications can be mailed again")));
+	tell(now, NULL);
 	failing = false;
 	logged[0] = '\0';
 	recipient->failures = 0;

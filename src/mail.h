@@ -21,6 +21,9 @@ extern TimestampTz dmshook_mail_due(void);
 extern void dmshook_mail_run(void);
 extern void dmshook_mail_end(bool committed);
 
+/* A backend: can the password file be used? NULL: yes, or none is named; else a palloc'd sentence. */
+extern char *dmshook_mail_password_problem(void);
+
 /* Settings have changed: what failed is tried again at once. */
 extern void dmshook_mail_reload(void);
 

@@ -34,6 +34,8 @@ typedef struct DmshookStats
 	double		events_per_s;
 	double		deliveries_per_s;
 	char		last_error[256];
+	TimestampTz mail_failing_since; /* since then no mail has gone out; 0: the last one did */
+	char		mail_error[256];
 } DmshookStats;
 
 /* A copy of a slot, for the view dmshook.dispatchers. */

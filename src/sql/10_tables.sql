@@ -243,7 +243,7 @@ COMMENT ON COLUMN dmshook.attempt.kind IS 'd delivery, t test, p probe, r redeli
 COMMENT ON COLUMN dmshook.attempt.outcome IS 'o ok, h http_error, t timeout, d dns_error, c connect_error, s tls_error, b blocked_address, r redirect, l too_large, p protocol_error, i internal_error; NULL: no request was made';
 COMMENT ON COLUMN dmshook.attempt.final IS 'd delivered, x exhausted, c cancelled, e expired; NULL: it will be tried again, or a test';
 COMMENT ON COLUMN dmshook.attempt.tls_cipher IS 'number in IANA''s registry of TLS cipher suites, its 16 bits with a sign';
-COMMENT ON COLUMN dmshook.attempt.body IS 'the body sent, where it cannot be built again from the event';
+COMMENT ON COLUMN dmshook.attempt.body IS 'the body sent, where it cannot be built again from the event; of a test without a body its query string';
 
 CREATE TABLE dmshook.webhook_state (
 	webhook         int PRIMARY KEY,

@@ -182,6 +182,18 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._check_method IS 'the method in upper case; an error with a hint when there is none such';
 
+/* What only methods with a body can have. */
+CREATE FUNCTION dmshook._check_body(method text, options jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF method IN ('GET', 'DELETE') AND options->>'transform' IS NOT NULL THEN
+		RAISE EXCEPTION 'a % request has no body that a transform could make', method USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Use POST, PUT or PATCH; or remove the transform: options => ''{"transform": null}''.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION dmshook._check_body IS 'raise an error with a hint where options need a body, and the method has none';
+
 CREATE FUNCTION dmshook._check_filter(filter text) RETURNS void
 	AS 'MODULE_PATHNAME', 'dmshook_sql_check_filter' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION dmshook._check_filter IS 'raise an error with a hint unless it is a jsonpath with a condition';
@@ -395,6 +407,7 @@ BEGIN
 	said := dmshook._try_filter(filter, events, tenant);
 	PERFORM dmshook._check_options(coalesce(options, '{}'));
 	opts := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(coalesce(options, '{}')) o WHERE o.value <> 'null' OR o.key = 'breaker');
+	PERFORM dmshook._check_body(method, opts);
 	IF opts ? 'transform' THEN
 		opts := opts || jsonb_build_object('transform', dmshook._check_transform(opts->>'transform', caller));
 	END IF;
@@ -537,6 +550,7 @@ BEGIN
 
 	PERFORM dmshook._check_signature_headers(n.options, n.header_names, new_auth);
 
+	PERFORM dmshook._check_body(n.method, n.options);
 	what := array_remove(what, NULL);
 	IF what = '{}' THEN
 		RETURN format('Nothing has changed: webhook "%s" was so already.', w.name);
@@ -636,7 +650,7 @@ BEGIN
 		|| CASE WHEN waits > 0 AND NOT w.paused THEN format(' %s that waited %s sent now.', dmshook._count_words(waits, stop_at, 'event'),
 			CASE WHEN waits = 1 THEN 'is' ELSE 'are' END) ELSE '' END
 		|| CASE WHEN w.paused THEN format(' It is paused: events queue until SELECT dmshook.resume_webhook(%L).', w.name) ELSE '' END
-		|| CASE WHEN NOT dmshook._proven(w.id) THEN format(' It was never tested: SELECT * FROM dmshook.test_webhook(%L).', w.name) ELSE '' END
+		|| dmshook._untested_hint(w)
 		|| dmshook._unsent_hint();
 END
 $$;
@@ -762,6 +776,25 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION dmshook._proven IS 'has a test or a delivery of this webhook ever succeeded?';
 
+/* For hints: has nothing got through to it yet, and why? */
+CREATE FUNCTION dmshook._untested_hint(w dmshook.webhook) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	a dmshook.attempt;
+BEGIN
+	IF dmshook._proven(w.id) THEN
+		RETURN '';
+	END IF;
+	SELECT * INTO a FROM dmshook.attempt t WHERE t.webhook = w.id AND t.outcome IS NOT NULL ORDER BY t.id DESC LIMIT 1;
+	IF NOT FOUND THEN
+		RETURN format(' It was never tested: SELECT * FROM dmshook.test_webhook(%L).', w.name);
+	END IF;
+	RETURN format(' Nothing has got through yet; the last %s failed at %s (%s): SELECT * FROM dmshook.test_webhook(%L).',
+		CASE a.kind WHEN 't' THEN 'test' ELSE 'request' END, dmshook._clock(a.at), coalesce(rtrim(a.error, '.'), 'no error was logged'), w.name);
+END
+$$;
+COMMENT ON FUNCTION dmshook._untested_hint IS 'for hints: that a webhook was never tested, or that its test failed; empty when something got through';
+
 /* The event of a test that is not taken from the log, as the dispatcher makes it up (feed.c). */
 CREATE FUNCTION dmshook._test_event(event_type text) RETURNS dmshook.event
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -860,13 +893,19 @@ BEGIN
 	headers := dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(e.id, e.nonce), event_type, now(), 1, true, v.options);
 	IF dmshook._has_body(v.method) THEN
 		url := v.url;
-		body := dmshook._payload(e, true, v.options - 'transform');		-- before the function: only the dispatcher calls that
+		body := dmshook._payload(e, true, v.options - 'transform');
+		IF v.options ? 'transform' THEN
+			-- not called here: it would run in the session of whoever looks, and it is not theirs
+			RAISE NOTICE 'this is the body before the transform %', v.options->>'transform'
+				USING HINT = format('SELECT %s(%L::jsonb) shows what would be sent; dmshook.test_webhook(%L) sends it.',
+					regexp_replace(v.options->>'transform', '\(.*', ''), body, w.name);
+		END IF;
 	ELSE
 		url := dmshook._url_with_query(v.url, e, true);
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION dmshook.preview IS 'the request that dmshook.test_webhook() would send, credentials masked; sends nothing';
+COMMENT ON FUNCTION dmshook.preview IS 'the request that dmshook.test_webhook() would send, credentials masked; sends nothing. Of a webhook with a transform: the body before it, with a notice';
 
 CREATE FUNCTION dmshook.test_webhook(name text, event_type text = 'webhook.test', key jsonb = NULL, timeout interval = NULL,
 	OUT ok boolean, OUT status int, OUT duration_ms numeric, OUT remote_address inet, OUT message_id text, OUT response text,

@@ -53,6 +53,53 @@ COMMENT ON VIEW dmshook.alerts IS 'failure notifications; also as NOTIFY dmshook
 COMMENT ON COLUMN dmshook.alerts.kind IS 'failing, recovered, circuit_open, circuit_closed, disabled, delivery_exhausted, expired, sequence_behind, command_failed';
 COMMENT ON COLUMN dmshook.alerts.sent_to IS 'the addresses that a mail server accepted it for; NULL: it was not mailed';
 
+CREATE FUNCTION dmshook._mail_state(OUT password_problem text, OUT failing_since timestamptz, OUT error text)
+	AS 'MODULE_PATHNAME', 'dmshook_sql_mail_state' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION dmshook._mail_state IS 'is something wrong with the password file, and since when has no mail gone out?';
+
+/* Would anybody be mailed? */
+CREATE FUNCTION dmshook._check_mail(OUT level text, OUT subject text, OUT problem text, OUT hint text) RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	has_server boolean := current_setting('dmshook.smtp_url') <> '';
+	everybody  boolean := btrim(current_setting('dmshook.alert_mail_to')) <> '';
+	own        bigint := (SELECT count(*) FROM dmshook.webhook w WHERE w.dropped_at IS NULL AND w.options->>'alert_to' IS NOT NULL);
+	m          record;
+BEGIN
+	level := 'warning';
+	IF has_server AND NOT everybody THEN
+		subject := 'dmshook.alert_mail_to';
+		problem := CASE WHEN own = 0 THEN 'dmshook.smtp_url is set, but nobody is named to mail failure notifications to'
+			ELSE 'failure notifications of webhooks without the option alert_to are mailed to nobody' END;
+		hint := 'ALTER SYSTEM SET dmshook.alert_mail_to = ''ops@example.com''; SELECT pg_reload_conf();';
+		RETURN NEXT;
+	ELSIF NOT has_server AND (everybody OR own > 0) THEN
+		subject := 'dmshook.smtp_url';
+		problem := 'addresses for failure notifications are named, but no mail server: nothing is mailed';
+		hint := 'ALTER SYSTEM SET dmshook.smtp_url = ''smtp://mail.example.com:587''; SELECT pg_reload_conf();';
+		RETURN NEXT;
+	END IF;
+	IF NOT has_server THEN
+		RETURN;
+	END IF;
+	SELECT * INTO m FROM dmshook._mail_state();
+	IF m.password_problem IS NOT NULL THEN
+		level := 'error';
+		subject := 'dmshook.smtp_password_file';
+		problem := 'failure notifications cannot be mailed: ' || m.password_problem;
+		hint := 'A line user:password in a file of the server''s user, which nobody else may read (chmod 0600).';
+		RETURN NEXT;
+	ELSIF m.failing_since IS NOT NULL THEN
+		level := 'error';
+		subject := 'dmshook.smtp_url';
+		problem := format('failure notifications cannot be mailed since %s: %s', date_trunc('second', m.failing_since), coalesce(m.error, 'no error was kept'));
+		hint := 'Look at dmshook.smtp_url, dmshook.smtp_password_file and dmshook.ca_file; after a reload of the configuration it is tried again.';
+		RETURN NEXT;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION dmshook._check_mail IS 'the part of dmshook.check() about mail';
+
 CREATE FUNCTION dmshook.acknowledge(alert_id bigint) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

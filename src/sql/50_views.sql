@@ -199,21 +199,23 @@ COMMENT ON FUNCTION dmshook._tls_cipher IS 'the name of a TLS cipher suite, by i
 
 CREATE VIEW dmshook.attempts AS
 	SELECT w.name AS webhook, dmshook._message_id(a.event, a.nonce) AS message_id,
-		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END) AS event_type,
+		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT dmshook._has_body(v.method) THEN substring(a.body FROM '[?&]type=([^&]*)') WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END) AS event_type,
 		a.attempt,
 		CASE a.kind WHEN 'd' THEN 'delivery' WHEN 't' THEN 'test' WHEN 'p' THEN 'probe' WHEN 'r' THEN 'redelivery' WHEN 'y' THEN 'replay' END AS kind,
 		CASE a.outcome WHEN 'o' THEN 'ok' WHEN 'h' THEN 'http_error' WHEN 't' THEN 'timeout' WHEN 'd' THEN 'dns_error' WHEN 'c' THEN 'connect_error'
 			WHEN 's' THEN 'tls_error' WHEN 'b' THEN 'blocked_address' WHEN 'r' THEN 'redirect' WHEN 'l' THEN 'too_large'
 			WHEN 'p' THEN 'protocol_error' WHEN 'i' THEN 'internal_error' END AS outcome,
 		a.status::int AS status, a.at, v.method,
-		CASE WHEN v.method IN ('GET', 'DELETE') THEN dmshook._url_with_query(v.url, e, a.kind = 't') ELSE v.url END AS url,
+		CASE WHEN dmshook._has_body(v.method) THEN v.url
+			WHEN a.kind = 't' AND a.body IS NOT NULL THEN v.url || CASE WHEN strpos(v.url, '?') > 0 THEN '&' || substr(a.body, 2) ELSE a.body END	-- a test's id is its own
+			ELSE dmshook._url_with_query(v.url, e, a.kind = 't') END AS url,
 		round(a.duration_us / 1000.0, 3) AS duration_ms, round(a.dns_us / 1000.0, 3) AS dns_ms, round(a.connect_us / 1000.0, 3) AS connect_ms,
 		round(a.tls_us / 1000.0, 3) AS tls_ms, round(a.first_byte_us / 1000.0, 3) AS first_byte_ms,
 		a.local_address, a.remote_address,
 		CASE a.http_version WHEN 10 THEN '1.0' WHEN 11 THEN '1.1' WHEN 20 THEN '2' WHEN 30 THEN '3' END AS http_version, a.tls_version,
 		dmshook._tls_cipher(a.tls_cipher) AS tls_cipher,
 		dmshook._request_headers(v.headers, v.name, v.method, dmshook._message_id(a.event, a.nonce),
-			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END),
+			coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT dmshook._has_body(v.method) THEN substring(a.body FROM '[?&]type=([^&]*)') WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END),
 			a.at, a.attempt, a.kind = 't', v.options) AS request_headers,
 		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_headers END AS response_headers,
 		CASE WHEN (SELECT dmshook._sees_payloads()) THEN a.response_body END AS response_body, dmshook._shown_error(a.error) AS error, a.hint,

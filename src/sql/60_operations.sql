@@ -344,6 +344,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM dmshook._check_webhooks();
 	RETURN QUERY SELECT * FROM dmshook._check_certificates();
 	RETURN QUERY SELECT * FROM dmshook._check_alerts();
+	RETURN QUERY SELECT * FROM dmshook._check_mail();
 END
 $$;
 COMMENT ON FUNCTION dmshook.check IS 'what is not as it should be, and what to do about it; no row when all is well';

@@ -126,6 +126,17 @@ my $added = emit(2, 'vehicle.added');
 $server->wait_sql(qq{SELECT count(*) = 2 FROM dmshook.deliveries WHERE message_id = '$added' AND state = 'delivered'});
 ($request) = $receiver->wait_for(1, sub { $_->{request} =~ m{^GET /ok/g} || $_->{path} =~ m{^/ok/g} });
 like($server->sql(qq{SELECT url FROM dmshook.attempts WHERE message_id = '$added' AND webhook = 'G'}), qr{/ok/g\?a=b&id=$added&type=vehicle\.added&}, 'url of a GET');
+my ($tested) = $server->rows(q{SELECT ok, message_id FROM dmshook.test_webhook('G', 'vehicle.added')});
+($request) = $receiver->wait_for(1, sub { ($_->{headers}{'webhook-id'} // '') eq $tested->{message_id} });
+my ($logged) = $server->rows(qq{SELECT url, event_type FROM dmshook.attempts WHERE message_id = '$tested->{message_id}'});
+is($logged->{url} =~ s{^https://[^/]+}{}r, join('?', $request->{path}, $request->{query} // ()), 'url of a test without a body, with its query string') or diag explain $request;
+is($logged->{event_type}, 'vehicle.added', '... and its type');
+
+# a test that failed is no test that was never made
+create('X', '/status/500/x');
+like($server->sql(q{SELECT ok FROM dmshook.test_webhook('X')}), qr/^f$/, 'a test that fails');
+like($server->sql(q{SELECT dmshook.enable_webhook('X')}), qr/ Nothing has got through yet; the last test failed at \d\d:\d\d \(The receiver answered 500 .*\): SELECT \* FROM dmshook\.test_webhook\('X'\)\.$/, 'enable_webhook() says so');
+$server->sql(q{SELECT dmshook.drop_webhook('X')});
 is($server->sql(qq{SELECT payload IS NULL FROM dmshook.deliveries WHERE message_id = '$added' AND webhook = 'G'}), 't', 'it has no payload');
 
 #

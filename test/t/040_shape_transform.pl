@@ -54,6 +54,9 @@ like($server->sql_fails(qq{SELECT dmshook.create_webhook('x', 'https://localhost
 my ($rc, $out, $err) = $server->node->psql('postgres', q{SELECT dmshook.create_webhook('x', 'https://localhost/', '{*}', options => '{"transform": "public.f_secret"}')}, extra_params => [ '-U', 'admin' ]);
 like($err, qr/permission denied for function public.f_secret/, 'refused: a function that the admin may not call');
 
+like($server->sql_fails(q{SELECT dmshook.create_webhook('x', 'https://localhost/', '{*}', method => 'GET', options => '{"transform": "public.f_small"}')}),
+	qr/a GET request has no body that a transform could make.*HINT:  Use POST, PUT or PATCH/s, 'refused: where there is no body');
+
 #
 # What is sent
 #
@@ -62,6 +65,12 @@ create('text', 'public.f_text(jsonb)');
 create('plain', undef);
 emit(42);
 my ($request) = $receiver->wait_for(1, sub { $_->{path} eq '/ok/small' });
+like($server->sql_fails(q{SELECT dmshook.alter_webhook('small', method => 'delete')}), qr/a DELETE request has no body/, 'refused: to take the body away');
+{
+	my ($rc, $out, $err) = $server->node->psql('postgres', q{SELECT body::json->>'type' FROM dmshook.preview('small')});
+	is($out, 'webhook.test', 'preview() shows the body before it');
+	like($err, qr/NOTICE:  this is the body before the transform public\.f_small\(jsonb\)\nHINT:  SELECT public\.f_small\('\{.*\}'::jsonb\) shows what would be sent/, '... and says so');
+}
 is($request->{body}, '{"car": 42, "price": 18500.50}', 'the body that the function makes');
 is_deeply(verify($secret, $request), [ { standardwebhooks => 'ok', svix => 'ok' } ], 'signed as sent');
 $receiver->wait_for(1, sub { $_->{path} eq '/ok/text' });

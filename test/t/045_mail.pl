@@ -175,6 +175,9 @@ sub fails
 	set(alert_mail_delay => '1s');
 	my $text = $server->wait_log($pattern, $log);
 	like($text, $pattern, $what);
+	# check() says the same
+	my ($detail) = $text =~ /DETAIL:  (.*?)$/m;
+	$server->wait_sql(sprintf q{SELECT problem LIKE 'failure notifications cannot be mailed%%' AND strpos(problem, %s) > 0 FROM dmshook.check() WHERE level = 'error' AND subject ~ 'smtp'}, quote($detail));
 	unlike($text, qr/s3cret/, 'without the password');
 	return;
 }
@@ -183,6 +186,7 @@ fails('a certificate that nobody knows', qr/DETAIL:  .*certificate/, smtp_passwo
 stop_mail_server($smtp);
 $smtp = mail_server(cert => "$certs/good.pem", key => "$certs/good.key", auth => 'postmaster:another');
 fails('a wrong password', qr/DETAIL:  user or password were refused; the mail server said: 535/, smtp_password_file => $password_file);
+is($server->sql(q{SELECT count(*) FROM dmshook.check() WHERE subject = 'dmshook.smtp_password_file'}), 0, 'check() does not mind a file that nobody else can read');
 chmod 0644, $password_file;
 fails('a password file that others can read', qr/DETAIL:  password file ".*" has another owner, or group or world access/, smtp_password_file => $password_file);
 fails('no password file', qr/DETAIL:  could not open password file ".*nowhere": No such file/, smtp_password_file => '/nowhere');
@@ -205,6 +209,11 @@ stop_mail_server($smtp);
 #
 # Settings and options are checked
 #
+set(alert_mail_to => '');
+$server->wait_sql(q{SELECT problem FROM dmshook.check() WHERE subject = 'dmshook.alert_mail_to'}, 'dmshook.smtp_url is set, but nobody is named to mail failure notifications to');
+set(alert_mail_to => 'ops@example.com', smtp_url => '');
+$server->wait_sql(q{SELECT problem FROM dmshook.check() WHERE subject = 'dmshook.smtp_url'}, 'addresses for failure notifications are named, but no mail server: nothing is mailed');
+pass('check() sees what is set by half');
 for (['smtp_url', 'mail.example.com'], ['smtp_url', 'smtp://user:word@mail.example.com'], ['alert_mail_to', 'ops'], ['alert_mail_to', "a\@b\nBcc: c\@d"],
 	['alert_mail_from', 'a@b,c@d'])
 {
