@@ -11,6 +11,7 @@
 
 #include "utils/guc.h"
 
+#include "egress.h"
 #include "guard.h"
 #include "mailtext.h"
 #include "settings.h"
@@ -23,6 +24,9 @@ int			dmshook_max_connections = 256;
 bool		dmshook_allow_http = false;
 char	   *dmshook_allowed_networks = NULL;
 char	   *dmshook_allowed_ports = NULL;
+char	   *dmshook_source_address = NULL;
+char	   *dmshook_proxy = NULL;
+char	   *dmshook_proxy_password_file = NULL;
 char	   *dmshook_ca_file = NULL;
 int			dmshook_max_body = 1024 * 1024;
 int			dmshook_response_limit = 16 * 1024;
@@ -60,6 +64,30 @@ check_ports(char **newval, void **extra pg_attribute_unused(), GucSource source 
 		return true;
 	GUC_check_errdetail("\"%s\" is not a port or a range of ports such as 443, 8000-8999 or 1024-.", bad);
 	GUC_check_errhint("Separate them by commas.");
+	return false;
+}
+
+static bool
+check_source(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	if (*newval == NULL || dmshook_egress_source(*newval) != DMSHOOK_SOURCE_BAD)
+		return true;
+	GUC_check_errdetail("It must be an address of this machine, such as 10.0.0.5 or fd00::5, or the name of a network interface.");
+	return false;
+}
+
+/* Not shown: somebody may write a password into it. */
+static bool
+check_proxy(char **newval, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	char		host[256];
+	int			port;
+
+	if (*newval == NULL || **newval == '\0' || dmshook_egress_proxy(*newval, host, sizeof(host), &port))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"%s\"", "dmshook.proxy");
+	GUC_check_errdetail("It must be a proxy that knows CONNECT, as http://host:port.");
+	GUC_check_errhint("User and password stand in the file that dmshook.proxy_password_file names.");
 	return false;
 }
 
@@ -131,6 +159,18 @@ dmshook_settings_init(void)
 							   "Ports of receivers that may be reached, such as 443,8443,1024-.",
 							   "Below 1024 are services of other kinds: mail, directories, remote shells.",
 							   &dmshook_allowed_ports, "443,8443,1024-", PGC_SUSET, 0, check_ports, NULL, NULL);
+	DefineCustomStringVariable("dmshook.source_address",
+							   "Address or network interface of this machine that requests come from, so that receivers can permit it.",
+							   "Empty: the system chooses.",
+							   &dmshook_source_address, "", PGC_SIGHUP, 0, check_source, NULL, NULL);
+	DefineCustomStringVariable("dmshook.proxy",
+							   "Proxy that all requests go through, by CONNECT, such as http://proxy.example.com:3128.",
+							   "The proxy looks names up, so it must refuse what is not public.",
+							   &dmshook_proxy, "", PGC_SIGHUP, 0, check_proxy, NULL, NULL);
+	DefineCustomStringVariable("dmshook.proxy_password_file",
+							   "File with the line user:password for the proxy.",
+							   "Only the server's user may read it (0600).",
+							   &dmshook_proxy_password_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("dmshook.ca_file",
 							   "File with the certificates of trusted authorities, in PEM format.",
 							   "Empty: the system's bundle.",

@@ -14,6 +14,9 @@ extern int	dmshook_max_connections;
 extern bool dmshook_allow_http;
 extern char *dmshook_allowed_networks;
 extern char *dmshook_allowed_ports;
+extern char *dmshook_source_address;
+extern char *dmshook_proxy;
+extern char *dmshook_proxy_password_file;
 extern char *dmshook_ca_file;
 extern int	dmshook_max_body;	/* bytes */
 extern int	dmshook_response_limit; /* bytes */

@@ -19,13 +19,14 @@
  * transport_lanes.c has curl's multi handles, sockets and timers,
  * transport_handle.c a single curl handle and its callbacks,
  * transport_mail.c a mail,
- * transport_settings.c what the settings say, transport_result.c the words for
+ * transport_settings.c and transport_egress.c what the settings say, transport_result.c the words for
  * what went wrong, transport_parse.c URLs.
  */
 #include "postgres.h"
 
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "transport_private.h"
@@ -69,6 +70,7 @@ static dlist_head idle_list = DLIST_STATIC_INIT(idle_list);
 static void block_signals(sigset_t *before);
 static void allow_signals(const sigset_t *before);
 static void collect(void);
+static void close_old(TransportHandle *handle);
 static void finish(TransportTransfer *transfer);
 static TransportHandle *take_handle(uint64 serial);
 static void give_handle(TransportHandle *handle);
@@ -205,6 +207,8 @@ collect(void)
 			continue;
 		transfer = handle->transfer;
 		transport_result(handle, transfer, code);
+		if (handle->generation != transport_settings.generation && !handle->https)
+			close_old(handle);
 		if (code == CURLE_OPERATION_TIMEDOUT)
 			note_lookup(handle);
 		if (transfer->pub.response_headers_len > 0)
@@ -219,6 +223,16 @@ collect(void)
 		started--;
 		finish(transfer);
 	}
+}
+
+/* The settings have changed under a request without TLS: nobody is to use its connection again. */
+static void
+close_old(TransportHandle *handle)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+
+	if (curl_easy_getinfo(handle->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK && fd != CURL_SOCKET_BAD)
+		(void) shutdown(fd, SHUT_RDWR);
 }
 
 static void
@@ -301,6 +315,13 @@ dmshook_transport_start(DmshookTransfer *pub)
 			problem = transport_handle_setup(handle, pub->endpoint);
 			if (problem == NULL)
 				handle->lane = choose_lane(handle, pub->endpoint);
+		}
+		if (problem == NULL && handle->barred != TRANSPORT_NOT_REFUSED)
+		{
+			transport_result_barred(handle, transfer);
+			give_handle(handle);
+			finish(transfer);
+			return;
 		}
 		if (problem == NULL)
 			problem = transport_handle_prepare(handle, transfer);

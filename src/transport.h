@@ -126,7 +126,7 @@ extern int	dmshook_transport_in_flight(void);
 
 /*
  * After SIGHUP. Where ca_file (the setting or the file), allowed_networks, allowed_ports,
- * allow_http or max_connections have changed, they hold for every request started from now
+ * allow_http, source_address, proxy (or its password file) or max_connections have changed, they hold for every request started from now
  * on, on kept connections too.
  */
 extern void dmshook_transport_reload(void);

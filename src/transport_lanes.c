@@ -18,6 +18,7 @@
 
 #include <errno.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "transport_private.h"
 
@@ -258,6 +259,17 @@ transport_socket_closed(curl_socket_t fd)
 		return;
 	watch(fd, 0);
 	sockets[fd].ours = false;
+}
+
+/* curl finds them dead when it looks for one to use again. */
+void
+transport_lanes_close_idle(void)
+{
+	for (int fd = 0; fd < nsockets; fd++)
+	{
+		if (sockets[fd].ours && sockets[fd].wanted == 0)
+			(void) shutdown(fd, SHUT_RDWR);
+	}
 }
 
 /* Descriptors of curl's own (the resolver's) are closed without a word: they leave epoll at once. */

@@ -32,7 +32,9 @@ typedef enum TransportRefusal
 	TRANSPORT_NOT_REFUSED,
 	TRANSPORT_NOT_PUBLIC,		/* and not in allowed_networks */
 	TRANSPORT_NOT_ALLOWED,		/* not in the webhook's allowed_addresses */
-	TRANSPORT_BAD_PORT			/* not in allowed_ports */
+	TRANSPORT_BAD_PORT,			/* not in allowed_ports */
+	TRANSPORT_ODD_HOST,			/* no name, and a proxy may read it as an address */
+	TRANSPORT_NOT_KNOWN			/* a name that a proxy looks up, and there are allowed_addresses */
 } TransportRefusal;
 
 /* A curl easy handle, set up for one endpoint, busy with one transfer or idle. */
@@ -60,6 +62,8 @@ typedef struct TransportHandle
 	size_t		own_size;
 	bool		has_body;		/* by the method */
 	int			patience;		/* ms without an acknowledgement, then a connection is dead */
+	bool		proxied;		/* it goes through dmshook.proxy */
+	TransportRefusal barred;	/* never to be sent, by its URL alone: blocked and blocked_why say more */
 	bool		url_has_query;	/* the URL that curl has is not the endpoint's alone */
 
 	/* where to, for messages */
@@ -120,6 +124,7 @@ extern void transport_lanes_run_timers(void);
 extern int	transport_lanes_wait(int wait_ms, struct epoll_event *events);
 extern void transport_lanes_run_events(const struct epoll_event *events, int n);
 extern bool transport_lanes_broken(void);
+extern void transport_lanes_close_idle(void);	/* connections that nobody uses just now are not used again */
 
 /* transport_settings.c: the settings as they are in force, and what goes with them */
 typedef struct TransportSettings
@@ -138,6 +143,32 @@ extern TransportSettings transport_settings;
 
 extern void transport_settings_init(void);
 
+/* transport_egress.c: where requests leave from */
+typedef struct TransportEgress
+{
+	char	   *interface;		/* as curl has it, "host!10.0.0.5"; NULL: the system chooses */
+	long		family;			/* of addresses that can be reached from there */
+	uint32		epoch;			/* how often the source was changed */
+	char	   *proxy;			/* "http://host:port"; NULL: there is none */
+	char		proxy_host[TRANSPORT_HOST_SIZE];
+	int			proxy_port;
+	char	   *user;			/* at the proxy; NULL: none */
+	char	   *password;
+	char	   *problem;		/* the proxy cannot be used: why */
+} TransportEgress;
+
+extern TransportEgress transport_egress;
+
+/* Are the settings, or the password file, others than those in force? */
+extern bool transport_egress_changed(void);
+
+/* Take them over. True: the source is another one, and there was one before. */
+extern bool transport_egress_load(void);
+
+/* Options of a handle that is being set up; false: curl refused one. Then: may this URL be asked of a proxy? */
+extern bool transport_egress_setup(TransportHandle *handle);
+extern void transport_egress_bar(TransportHandle *handle, const DmshookEndpoint *endpoint);
+
 /* transport_handle.c: a handle, and what curl calls back while it is busy. All without ereport. */
 extern TransportHandle *transport_handle_create(void);
 extern void transport_handle_free(TransportHandle *handle);
@@ -153,6 +184,9 @@ extern bool transport_mail_end(CURL *easy, CURLcode code);
 
 /* transport_result.c: what came of it: everything in pub from outcome on, but the response. */
 extern void transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode code);
+
+/* For one whose handle is barred. */
+extern void transport_result_barred(TransportHandle *handle, TransportTransfer *transfer);
 
 /* For one that never reached curl. */
 extern void transport_result_internal(TransportTransfer *transfer, const char *problem);

@@ -55,6 +55,7 @@ static void explain_code(Failure *f);
 static void explain_timeout(Failure *f);
 static void explain_connect(Failure *f);
 static void explain_blocked(Failure *f);
+static void explain_proxy(Failure *f);
 static void explain_certificate(Failure *f);
 static void explain_tls(Failure *f);
 static void explain_broken(Failure *f);
@@ -77,7 +78,7 @@ transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode 
 	f.port = handle->port;
 	f.timeout = pub->endpoint->timeout;
 	f.connect_timeout = Min(pub->endpoint->connect_timeout, pub->endpoint->timeout);
-	if (handle->tried.ss_family != AF_UNSPEC && !transport_ip_literal(handle->host))
+	if (handle->tried.ss_family != AF_UNSPEC && !handle->proxied && !transport_ip_literal(handle->host))
 	{
 		char		text[INET6_ADDRSTRLEN];
 
@@ -96,6 +97,15 @@ transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode 
 	}
 	printable(f.detail, sizeof(f.detail), handle->errbuf[0] != '\0' ? handle->errbuf : curl_easy_strerror(code));
 	explain_code(&f);
+}
+
+void
+transport_result_barred(TransportHandle *handle, TransportTransfer *transfer)
+{
+	Failure		f = {.handle = handle, .transfer = transfer, .pub = &transfer->pub, .host = handle->host, .port = handle->port};
+
+	handle->refusal = handle->barred;
+	explain_blocked(&f);
 }
 
 void
@@ -338,10 +348,16 @@ explain_code(Failure *f)
 		say(f, DMSHOOK_INTERNAL_ERROR, "Look at the memory of the database server.", "Memory ran out during the request.");
 	else if (f->handle->refusal != TRANSPORT_NOT_REFUSED && f->handle->tried.ss_family == AF_UNSPEC)
 		explain_blocked(f);
+	else if (f->handle->proxied && !f->handle->sent && f->handle->tls_begun_at == 0)
+		explain_proxy(f);
 	else
 	{
 		switch (f->code)
 		{
+			case CURLE_INTERFACE_FAILED:
+				say(f, DMSHOOK_INTERNAL_ERROR, "It must be an address or an interface of the database server that is up: check dmshook.source_address against \"ip address\".",
+					"No connection can be made from dmshook.source_address, \"%s\".", dmshook_source_address);
+				break;
 			case CURLE_OPERATION_TIMEDOUT:
 				explain_timeout(f);
 				break;
@@ -434,6 +450,18 @@ explain_blocked(Failure *f)
 		strlcpy(text, "?", sizeof(text));
 	else
 		address_text(&f->handle->blocked, text, sizeof(text));
+	if (f->handle->refusal == TRANSPORT_ODD_HOST)
+	{
+		say(f, DMSHOOK_BLOCKED_ADDRESS, "Write the address the usual way, such as 203.0.114.7, or the name.",
+			"The host \"%s\" is no name, and dmshook.proxy might read it as an address.", f->host);
+		return;
+	}
+	if (f->handle->refusal == TRANSPORT_NOT_KNOWN)
+	{
+		say(f, DMSHOOK_BLOCKED_ADDRESS, "Leave out the option allowed_addresses, and limit the receiver's addresses at the proxy; or write an address into the url.",
+			"dmshook.proxy looks up \"%s\", so the webhook's option allowed_addresses cannot be kept.", f->host);
+		return;
+	}
 	if (f->handle->refusal == TRANSPORT_BAD_PORT)
 	{
 		say(f, DMSHOOK_BLOCKED_ADDRESS, "If this receiver is meant, a superuser can permit it: add the port to the setting dmshook.allowed_ports.",
@@ -453,6 +481,29 @@ explain_blocked(Failure *f)
 	else
 		say(f, DMSHOOK_BLOCKED_ADDRESS, hint, "\"%s\" has the address %s, which is not public (%s) and not in dmshook.allowed_networks.",
 			f->host, text, f->handle->blocked_why);
+}
+
+/* There is no tunnel to the receiver. The password is in none of what curl says. */
+static void
+explain_proxy(Failure *f)
+{
+	static const char *const check = "Check dmshook.proxy, and the network between the database server and the proxy.";
+	const char *proxy = transport_egress.proxy_host;
+	long		answer = 0;
+
+	curl_easy_getinfo(f->handle->easy, CURLINFO_HTTP_CONNECTCODE, &answer);
+	if (answer == 407)
+		say(f, DMSHOOK_CONNECT_ERROR, "Put a line user:password that the proxy knows into the file that dmshook.proxy_password_file names, then reload the configuration.",
+			"The proxy %s answered 407 Proxy Authentication Required.", proxy);
+	else if (answer >= 300)
+		say(f, DMSHOOK_CONNECT_ERROR, "The proxy does not permit this host and port, or cannot reach it: look at its rules and its log.",
+			"The proxy %s answered %ld to CONNECT %s:%d.", proxy, answer, f->host, f->port);
+	else if (f->code == CURLE_COULDNT_RESOLVE_PROXY)
+		say(f, DMSHOOK_DNS_ERROR, check, "The name of the proxy \"%s\" could not be resolved.", proxy);
+	else if (f->code == CURLE_OPERATION_TIMEDOUT)
+		say(f, DMSHOOK_TIMEOUT, check, "The proxy %s port %d made no connection to %s within %d ms.", proxy, transport_egress.proxy_port, f->host, f->connect_timeout);
+	else
+		say(f, DMSHOOK_CONNECT_ERROR, check, "The connection to %s through the proxy %s port %d failed: %s.", f->host, proxy, transport_egress.proxy_port, f->detail);
 }
 
 static void

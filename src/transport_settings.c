@@ -45,7 +45,7 @@ dmshook_transport_reload(void)
 {
 	if (strcmp(transport_settings.allowed_networks, dmshook_allowed_networks) != 0 ||
 		strcmp(transport_settings.allowed_ports, dmshook_allowed_ports) != 0 ||
-		transport_settings.allow_http != dmshook_allow_http || ca_file_changed())
+		transport_settings.allow_http != dmshook_allow_http || ca_file_changed() || transport_egress_changed())
 		copy_settings();
 	limit_connections();
 }
@@ -104,7 +104,13 @@ copy_settings(void)
 	s->allowed_networks = networks;
 	s->allowed_ports = ports;
 	s->allow_http = dmshook_allow_http;
-	if (ca_file_changed())
+	if (transport_egress_changed() && transport_egress_load())
+	{
+		/* no connection from the old source is used again: see transport_egress.c */
+		copy_ca_file();
+		transport_lanes_close_idle();
+	}
+	else if (ca_file_changed())
 		copy_ca_file();
 	s->generation++;
 }

@@ -517,6 +517,9 @@ static void
 write_log(Thread *thread, const Conn *conn, const Request *request, int status, int signature)
 {
 	Buffer	   *line = &thread->line;
+	struct sockaddr_in peer;
+	socklen_t	peer_len = sizeof(peer);
+	char		from[INET_ADDRSTRLEN];
 
 	line->len = 0;
 	buffer_format(line, "{\"at\": %lld, \"connection\": %llu, \"request\": %d, \"method\": ", (long long) request->at,
@@ -525,6 +528,8 @@ write_log(Thread *thread, const Conn *conn, const Request *request, int status, 
 	buffer_text(line, ", \"path\": ");
 	buffer_json(line, request->target, strlen(request->target));
 	buffer_format(line, ", \"status\": %d, \"tls\": \"%s\"", status, conn->ssl ? SSL_get_version(conn->ssl) : "");
+	if (getpeername(conn->fd, (struct sockaddr *) &peer, &peer_len) == 0 && peer.sin_family == AF_INET)
+		buffer_format(line, ", \"from\": \"%s\"", inet_ntop(AF_INET, &peer.sin_addr, from, sizeof(from)));
 	if (nsecrets > 0)
 		buffer_format(line, ", \"signature\": \"%s\"", signature > 0 ? "ok" : signature < 0 ? "none" : "bad");
 	buffer_text(line, ", \"headers\": {");

@@ -17,6 +17,9 @@
 bool		dmshook_allow_http = false;
 char	   *dmshook_allowed_networks = NULL;
 char	   *dmshook_allowed_ports = "443,8443,1024-";
+char	   *dmshook_source_address = "";
+char	   *dmshook_proxy = "";
+char	   *dmshook_proxy_password_file = "";
 char	   *dmshook_ca_file = NULL;
 int			dmshook_max_connections = 64;
 int			dmshook_response_limit = 16 * 1024;
@@ -79,6 +82,25 @@ errhint(const char *fmt,...)
 {
 	fprintf(stderr, "%s\n", fmt);
 	return 0;
+}
+
+void
+pfree(void *pointer)
+{
+	free(pointer);
+}
+
+char *
+psprintf(const char *fmt,...)
+{
+	char	   *result = NULL;
+	va_list		args;
+
+	va_start(args, fmt);
+	if (vasprintf(&result, fmt, args) < 0)
+		abort();
+	va_end(args);
+	return result;
 }
 
 /*

@@ -31,6 +31,7 @@ static struct
 	int			port;
 }			ports[32];
 static char *certificates;
+static char *read_file(const char *name);
 static uint64 serial = 0;
 
 #define CHECK(condition, ...) check(condition, #condition, __LINE__, __VA_ARGS__)
@@ -532,6 +533,91 @@ test_guard(void)
 	dmshook_allowed_ports = "443,8443,1024-";
 	dmshook_transport_reload();
 	EXPECT(open, DMSHOOK_OK, 200, "", "");
+}
+
+/* Where a request comes from, and whether it made its connection. */
+static void
+expect_from(const DmshookEndpoint *e, const char *from, bool fresh, int line)
+{
+	DmshookTransfer *t = request(e, "{}");
+
+	check(t->outcome == DMSHOOK_OK && strcmp(t->local_address, from) == 0 && (t->connect_us > 0) == fresh, "source", line,
+		  "%s from %s (%s), connect %d us", t->error, t->local_address, from, t->connect_us);
+	dmshook_transport_put(t);
+}
+
+static void
+set_source(char *source)
+{
+	dmshook_source_address = source;
+	dmshook_transport_reload();
+}
+
+/* dmshook.source_address: kept connections from another one are not used again, with and without TLS, HTTP/2 too. */
+static void
+test_source(void)
+{
+	DmshookEndpoint *e[4];
+	char		url[128];
+	DmshookTransfer *t;
+
+	dmshook_allow_http = true;
+	dmshook_transport_reload();
+	e[0] = at("POST", "good.test", "good", "/status/200");
+	e[1] = at("POST", "good.test", "h2", "/ok");
+	e[1]->http_version = 20;
+	e[2] = at("POST", "good.test", "selfsigned", "/status/200");
+	e[2]->ca_certificate = read_file("selfsigned.crt");
+	snprintf(url, sizeof(url), "http://good.test:%d/status/200", port_of("plain"));
+	e[3] = endpoint("POST", url);
+	for (int i = 0; i < 4; i++)
+	{
+		dmshook_transport_put(request(e[i], "{}"));
+		expect_from(e[i], "127.0.0.1", false, __LINE__);
+	}
+	set_source("127.0.0.2");
+	for (int i = 0; i < 4; i++)
+	{
+		expect_from(e[i], "127.0.0.2", true, __LINE__);
+		expect_from(e[i], "127.0.0.2", false, __LINE__);
+	}
+	dmshook_transport_reload();
+	for (int i = 0; i < 4; i++)
+		expect_from(e[i], "127.0.0.2", false, __LINE__);
+	set_source("127.0.0.3");
+	for (int i = 0; i < 4; i++)
+		expect_from(e[i], "127.0.0.3", true, __LINE__);
+	set_source("");
+	for (int i = 0; i < 4; i++)
+	{
+		expect_from(e[i], "127.0.0.1", true, __LINE__);
+		expect_from(e[i], "127.0.0.1", false, __LINE__);
+	}
+
+	/* one that is under way during the change keeps its connection, and nobody after it */
+	for (int i = 0; i < 4; i++)
+	{
+		set_source("127.0.0.2");
+		dmshook_transport_put(request(e[i], "{}"));
+		t = start(e[i], "{}");
+		dmshook_transport_run(0);
+		set_source("");
+		t = wait_finished();
+		CHECK(t->outcome == DMSHOOK_OK && strcmp(t->local_address, "127.0.0.2") == 0, "%s %s", t->error, t->local_address);
+		dmshook_transport_put(t);
+		expect_from(e[i], "127.0.0.1", true, __LINE__);
+	}
+
+	/* an interface; an address that is not ours; one of the other family */
+	set_source("lo");
+	expect_from(e[3], "127.0.0.1", true, __LINE__);
+	set_source("192.0.2.77");
+	EXPECT(e[3], DMSHOOK_INTERNAL_ERROR, 0, "from dmshook.source_address, \"192.0.2.77\"", "ip address");
+	set_source("nosuch0");
+	EXPECT(e[3], DMSHOOK_INTERNAL_ERROR, 0, "from dmshook.source_address, \"nosuch0\"", "ip address");
+	set_source("");
+	dmshook_allow_http = false;
+	dmshook_transport_reload();
 }
 
 static char *
@@ -1063,6 +1149,7 @@ main(int argc, char **argv)
 		{"responses", test_responses},
 		{"connect", test_connect},
 		{"guard", test_guard},
+		{"source", test_source},
 		{"tls", test_tls},
 		{"http", test_http},
 		{"kept", test_kept},
