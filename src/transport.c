@@ -32,8 +32,9 @@
 #include "transport_private.h"
 
 #define SERIAL_BUCKETS	64		/* power of two */
+#define HOST_BUCKETS	256
 
-/* So many handles are made before one of another endpoint is set up anew. */
+/* So many handles are made before one of another endpoint is set up anew; more where there may be many connections. */
 #define HANDLES_TO_KEEP 64
 
 /* Transfers in the pool beyond these give their memory back; and buffers beyond this size. */
@@ -54,7 +55,7 @@ static int	taken = 0;			/* transfers taken, not started */
 static int	started = 0;
 static int	waiting = 0;		/* finished, not handed out */
 static int	nhandles = 0;
-static int	busy[SERIAL_BUCKETS];	/* handles under way, by their serial */
+static int	busy[HOST_BUCKETS][TRANSPORT_LANES];	/* handles under way, by where they go */
 static int	idle_transfers = 0;
 
 static int64 lookups[LOOKUPS_TO_COUNT]; /* when each ends to count; a ring, oldest at first_lookup */
@@ -75,7 +76,8 @@ static void finish(TransportTransfer *transfer);
 static TransportHandle *take_handle(uint64 serial);
 static void give_handle(TransportHandle *handle);
 static dlist_head * bucket(uint64 serial);
-static int	choose_lane(const TransportHandle *handle, const DmshookEndpoint *endpoint);
+static int	handles_to_keep(void);
+static int	choose_lane(TransportHandle *handle, const DmshookEndpoint *endpoint);
 static void note_lookup(TransportHandle *handle);
 static int	usable_connections(void);
 static void transfer_reset(TransportTransfer *transfer);
@@ -216,7 +218,7 @@ collect(void)
 		if (transfer->pub.response_body_len > 0)
 			transfer->pub.response_body = transfer->body_buf;
 		transport_lane_remove(handle->lane, handle->easy);
-		busy[handle->serial & (SERIAL_BUCKETS - 1)]--;
+		busy[handle->host_hash % HOST_BUCKETS][handle->lane]--;
 		give_handle(handle);
 		transfer->handle = NULL;
 		dlist_delete(&transfer->node);
@@ -332,7 +334,7 @@ dmshook_transport_start(DmshookTransfer *pub)
 	{
 		transfer->handle = handle;
 		transfer->state = TRANSPORT_STARTED;
-		busy[handle->serial & (SERIAL_BUCKETS - 1)]++;
+		busy[handle->host_hash % HOST_BUCKETS][handle->lane]++;
 		dlist_push_tail(&started_list, &transfer->node);
 		started++;
 		return;
@@ -406,7 +408,7 @@ dmshook_transport_abort(bool (*which) (DmshookTransfer *transfer, void *arg), vo
 			continue;
 		note_lookup(transfer->handle);
 		transport_lane_remove(transfer->handle->lane, transfer->handle->easy);
-		busy[transfer->handle->serial & (SERIAL_BUCKETS - 1)]--;
+		busy[transfer->handle->host_hash % HOST_BUCKETS][transfer->handle->lane]--;
 		give_handle(transfer->handle);
 		transfer->handle = NULL;
 		dlist_delete(&transfer->node);
@@ -470,20 +472,36 @@ bucket(uint64 serial)
 }
 
 /*
- * A host's requests go to lanes in turn, by how many are under way, and begin
- * at the same one: so a lone request finds the connection that the last one left, also
- * another webhook's, and many spread evenly. HTTP/2 has one connection for many.
+ * The lane in which fewest requests are under way to this host: there most likely is a kept
+ * connection. A lone request always begins at the same one, so it finds what the last
+ * one left, also another webhook's. HTTP/2 has one connection for many.
  */
 static int
-choose_lane(const TransportHandle *handle, const DmshookEndpoint *endpoint)
+choose_lane(TransportHandle *handle, const DmshookEndpoint *endpoint)
 {
-	uint32		first = (uint32) handle->port;
+	const int  *there;
+	int			first;
+	int			best;
 
+	handle->host_hash = (uint32) handle->port;
 	for (const char *c = handle->host; *c != '\0'; c++)
-		first = first * 31 + (unsigned char) *c;
-	if (endpoint->http_version != 20)
-		first += (uint32) busy[endpoint->serial & (SERIAL_BUCKETS - 1)];
-	return (int) (first % TRANSPORT_LANES);
+		handle->host_hash = handle->host_hash * 31 + (unsigned char) *c;
+	there = busy[handle->host_hash % HOST_BUCKETS];
+	first = best = (int) (handle->host_hash % TRANSPORT_LANES);
+	for (int i = 1; i < TRANSPORT_LANES && endpoint->http_version != 20; i++)
+	{
+		int			lane = (first + i) % TRANSPORT_LANES;
+
+		if (there[lane] < there[best])
+			best = lane;
+	}
+	return best;
+}
+
+static int
+handles_to_keep(void)
+{
+	return Max(HANDLES_TO_KEEP, transport_settings.connections * 2);
 }
 
 static TransportHandle *
@@ -499,7 +517,7 @@ take_handle(uint64 serial)
 			break;
 		handle = NULL;
 	}
-	if (handle == NULL && nhandles < HANDLES_TO_KEEP)
+	if (handle == NULL && nhandles < handles_to_keep())
 	{
 		handle = transport_handle_create();
 		if (handle != NULL)
@@ -526,7 +544,7 @@ static void
 give_handle(TransportHandle *handle)
 {
 	handle->transfer = NULL;
-	if (nhandles > Max(HANDLES_TO_KEEP, transport_settings.connections))
+	if (nhandles > handles_to_keep())
 	{
 		nhandles--;
 		transport_handle_free(handle);

@@ -43,6 +43,7 @@ typedef struct TransportHandle
 	CURL	   *easy;
 	CURLU	   *url;			/* the endpoint's, taken apart once: curl would do it with every request */
 	int			lane;
+	uint32		host_hash;
 	uint64		serial;			/* of the endpoint it is set up for */
 	uint64		generation;		/* of the settings then; 0: not set up */
 	TransportTransfer *transfer;	/* NULL: idle */
