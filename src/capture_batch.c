@@ -53,6 +53,9 @@
 #define BATCH_EVENTS	64
 #define BATCH_BYTES		((Size) 256 * 1024)
 
+/* Room for a batch of usual events, kept: the operating system gives only the pages that are used. */
+#define FIRST_BLOCK		(128 * 1024)
+
 /* What waits. */
 static struct
 {
@@ -77,6 +80,7 @@ static struct
 	Datum	   *values;
 	bool	   *nulls;
 	TupleTableSlot *slots[BATCH_EVENTS];
+	int			nslots;			/* so many are made */
 }			shape;
 
 /* How many statements that tell their end are at work. */
@@ -87,6 +91,7 @@ static ExecutorFinish_hook_type prev_finish = NULL;
 static ProcessUtility_hook_type prev_utility = NULL;
 
 static void find_shape(void);
+static void make_slots(int n);
 static void forget_shape(Datum arg, Oid relid);
 static void number_events(void);
 static void drop_events(void);
@@ -155,13 +160,15 @@ dmshook_batch_write(void)
 	Relation	rel;
 	MemoryContext old;
 
-	if (batch.n == 0 || batch.writing || batch.subtransaction != GetCurrentSubTransactionId())
+	/* nothing can be written while a parallel query is at work */
+	if (batch.n == 0 || batch.writing || batch.subtransaction != GetCurrentSubTransactionId() || IsInParallelMode())
 		return;
 
 	rel = table_open(dmshook_log_table(), RowExclusiveLock);
 	find_shape();
 	old = MemoryContextSwitchTo(batch.context);
 	number_events();
+	make_slots(batch.n);
 	batch.writing = true;
 	for (int i = 0; i < batch.n; i++)
 		ExecStoreHeapTuple(batch.tuples[i], shape.slots[i], true);
@@ -220,7 +227,7 @@ find_shape(void)
 	if (likely(shape.table == table))
 		return;
 	if (batch.context == NULL)
-		batch.context = AllocSetContextCreate(TopMemoryContext, "dmshook events", ALLOCSET_DEFAULT_SIZES);
+		batch.context = AllocSetContextCreate(TopMemoryContext, "dmshook events", 0, FIRST_BLOCK, ALLOCSET_DEFAULT_MAXSIZE);
 	if (shape.context == NULL)
 		shape.context = AllocSetContextCreate(TopMemoryContext, "dmshook log", ALLOCSET_SMALL_SIZES);
 	else
@@ -232,11 +239,21 @@ find_shape(void)
 	shape.desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	shape.values = palloc0(sizeof(Datum) * shape.desc->natts);
 	shape.nulls = palloc0(sizeof(bool) * shape.desc->natts);
-	for (int i = 0; i < BATCH_EVENTS; i++)
-		shape.slots[i] = MakeSingleTupleTableSlot(shape.desc, &TTSOpsHeapTuple);
+	shape.nslots = 0;
 	MemoryContextSwitchTo(old);
 	table_close(rel, NoLock);
 	shape.table = table;
+}
+
+/* Most sessions never write many rows in a statement. */
+static void
+make_slots(int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(shape.context);
+
+	for (; shape.nslots < n; shape.nslots++)
+		shape.slots[shape.nslots] = MakeSingleTupleTableSlot(shape.desc, &TTSOpsHeapTuple);
+	MemoryContextSwitchTo(old);
 }
 
 /* Not freed: it may be in use. */

@@ -313,7 +313,11 @@ dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n)
 		InitResultRelInfo(result, rel, 0, NULL, 0);
 		ExecOpenIndices(result, false);
 		for (int i = 0; i < n; i++)
+#if PG_VERSION_NUM >= 160000
+			(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL, false);
+#else
 			(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL);
+#endif
 		ExecCloseIndices(result);
 		FreeExecutorState(estate);
 	}
