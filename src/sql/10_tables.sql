@@ -145,7 +145,7 @@ COMMENT ON TABLE dmshook.webhook_secret IS 'signing keys, credentials and header
 
 /* Who is it that calls? src/caller.c says when to ask which. */
 CREATE FUNCTION dmshook._caller() RETURNS text
-	AS 'MODULE_PATHNAME', 'dmshook_sql_caller' LANGUAGE C STABLE STRICT;
+	AS 'MODULE_PATHNAME', 'dmshook_sql_caller' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._caller IS 'the role of the session (SET ROLE, else who logged in), for people to read';
 
 CREATE FUNCTION dmshook._note_caller() RETURNS void

@@ -344,6 +344,7 @@ BEGIN
 	RETURN QUERY SELECT * FROM dmshook._check_webhooks();
 	RETURN QUERY SELECT * FROM dmshook._check_certificates();
 	RETURN QUERY SELECT * FROM dmshook._check_alerts();
+	RETURN QUERY SELECT * FROM dmshook._check_scrub();
 	RETURN QUERY SELECT * FROM dmshook._check_mail();
 END
 $$;

@@ -15,8 +15,10 @@ CREATE TABLE dmshook.scrub (
 	id    bigint PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.scrub_id'),
 	rel   oid NOT NULL,
 	block bigint NOT NULL,
-	at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	at    timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	since timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
+COMMENT ON COLUMN dmshook.scrub.at IS 'when it was tried last';
 COMMENT ON TABLE dmshook.scrub IS 'pages of tables that still hold bytes of what was erased; the dispatcher cleans them as soon as no transaction can see it';
 
 -- ANALYZE would keep copies of bodies and errors in pg_statistic
@@ -60,6 +62,14 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook._scrub IS 'clean pages of what was erased; returns how many are left';
+
+CREATE FUNCTION dmshook._check_scrub(OUT level text, OUT subject text, OUT problem text, OUT hint text) RETURNS SETOF record
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT 'warning', 'erase', format('what was erased since %s is still in the files of the tables (%s)', dmshook._clock(min(s.since)), dmshook._count_words(count(*), count(*) + 1, 'page')),
+		'Either no dispatcher runs, or a transaction is open that began before: SELECT pid, usename, xact_start FROM pg_stat_activity WHERE backend_xmin IS NOT NULL ORDER BY xact_start; see pg_prepared_xacts and pg_replication_slots, too.'
+	FROM dmshook.scrub s HAVING min(s.since) < clock_timestamp() - interval '1 minute'
+$$;
+COMMENT ON FUNCTION dmshook._check_scrub IS 'the part of dmshook.check() about what was erased';
 
 /* Does a jsonpath hold for an event? One that fails is an error, for it would leave out what it was to find. */
 CREATE FUNCTION dmshook._erase_matches(match text, e dmshook.event) RETURNS boolean

@@ -139,6 +139,23 @@ $server->node->start;
 is(files_with($canary) . files_with($other), '', 'nor does recovery bring it back');
 
 #
+# In the midst of it: requests are under way, results come in, rows are logged while erase() runs
+#
+my $busy = 'BuSyQ9';
+$server->sql(qq{SELECT count(dmshook.emit('customer.updated', NULL, '{"id": 60}', jsonb_build_object('name', '$busy' || g))) FROM generate_series(1, 600) g});
+$receiver->wait_for(20, sub { ($_->{body} // '') =~ /$busy/ });
+my ($midst) = $server->rows(q{SELECT * FROM dmshook.erase('customer', '{"id": 60}')});
+is($midst->{events}, 600, 'erased in the midst of being sent');
+note("cancelled: $midst->{cancelled}, payloads: $midst->{payloads}");
+$server->wait_sql('SELECT count(*) = 0 FROM dmshook.command WHERE done_at IS NULL');
+$server->wait_sql(q{SELECT count(*) = 0 FROM dmshook.deliveries WHERE entity_key = '{"id": 60}' AND state IN ('waiting', 'retrying')});
+$server->wait_sql(q{SELECT sum(in_flight) = 0 FROM dmshook.dispatchers});
+$server->wait_sql(q{SELECT count(*) = 0 FROM dmshook.dispatchers WHERE waiting > 0});
+is($server->sql(qq{SELECT count(*) FROM dmshook.$_ v WHERE v::text ~ '$busy'}), '0', "$_: nothing was logged of it afterwards") for qw(event attempt webhook_state alert);
+$server->wait_sql('SELECT count(*) = 0 FROM dmshook.scrub');
+is(files_with($busy), '', '... nor left in a file');
+
+#
 # An erase that is left open stops nobody: neither deliveries nor retention
 #
 emit('customer.created', 50, qq{'{"name": "kept"}'});
