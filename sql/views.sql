@@ -81,7 +81,7 @@ SELECT *, message_id AS id FROM (SELECT * FROM dmshook.attempts WHERE webhook = 
 SELECT payload, jsonb_pretty(request_headers) AS request_headers FROM dmshook.attempts WHERE id = 1 \gx
 SELECT url, payload, request_headers ? 'content-type' AS content_type FROM dmshook.attempts WHERE webhook = 'G' \gx
 -- what was sent then: the url of then, also when it was changed since
-SELECT count(*) FROM dmshook.alter_webhook('A', url => 'https://example.org/new', auth => '{"kind": "none"}', new_name => 'Alpha');
+SELECT count(*) FROM dmshook.alter_webhook('A', url => 'https://example.org/new', auth => '{"kind": "none"}', headers => '{"X-Dealer": "hush"}', new_name => 'Alpha');
 SELECT webhook, url, request_headers->>'authorization' AS authorization, request_headers->>'dmshook-webhook' AS name FROM dmshook.attempts WHERE id = 1;
 
 SELECT * FROM dmshook.events WHERE sequence = 1000011 \gx

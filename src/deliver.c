@@ -25,7 +25,7 @@
 static MemoryContext deliver_context = NULL;
 static DmshookFlight *ended_tests = NULL;
 static dlist_head flights = DLIST_STATIC_INIT(flights);
-static dlist_head transformed = DLIST_STATIC_INIT(transformed); /* wait for a connection, with a body */
+static dlist_head prepared = DLIST_STATIC_INIT(prepared);	/* wait for a connection, with body and token */
 
 void
 dmshook_deliver_init(MemoryContext parent)
@@ -33,7 +33,7 @@ dmshook_deliver_init(MemoryContext parent)
 	deliver_context = AllocSetContextCreate(parent, "dmshook requests", ALLOCSET_DEFAULT_SIZES);
 	ended_tests = NULL;
 	dlist_init(&flights);
-	dlist_init(&transformed);
+	dlist_init(&prepared);
 }
 
 static DmshookFlight *
@@ -60,6 +60,8 @@ make_flight(DmshookWebhook *webhook, DmshookCached *event)
 void
 dmshook_flight_free(DmshookFlight *flight)
 {
+	if (flight->token)
+		dmshook_token_drop(flight->token);
 	dmshook_cache_drop(flight->event);
 	dmshook_profile_drop(flight->profile);
 	dlist_delete(&flight->node);
@@ -347,14 +349,20 @@ start(DmshookFlight *flight)
 		return true;
 	if (profile->options.transform && body && !flight->body)
 	{
-		/* not yet: dmshook_deliver_transformed() goes on */
+		/* not yet: dmshook_deliver_prepared() goes on */
 		flight->attempt.body = NULL;
 		dmshook_transform_ask(flight, flight->webhook->id, flight->webhook->transform_slow, profile->options.transform, profile->transform_role, body, len);
+		return true;
+	}
+	if (profile->oauth && !flight->token && !(flight->token = dmshook_oauth_token(profile->oauth)))
+	{
+		dmshook_oauth_wait(profile->oauth, &flight->ready, flight->entry == NULL);
 		return true;
 	}
 	transfer = dmshook_transport_get(&profile->endpoint);
 	if (transfer == NULL)
 		return false;
+	transfer->credential = flight->token ? flight->token->line : NULL;
 	flight->attempt.at = GetCurrentTimestamp();
 	transfer->nheaders = 0;
 	if (!set_headers(flight, transfer, body ? body : "", len))
@@ -370,6 +378,8 @@ start(DmshookFlight *flight)
 		transfer->query = event->query;
 		if (profile->url_has_query)
 		{
+			if (flight->query)
+				pfree(flight->query);
 			flight->query = MemoryContextStrdup(deliver_context, event->query);
 			flight->query[0] = '&';
 			transfer->query = flight->query;
@@ -521,7 +531,29 @@ take_body(const DmshookTransformed *result)
 	flight->body_len = result->len;
 	flight->attempt.body = flight->body;
 	flight->attempt.body_len = flight->body_len;
-	dlist_push_tail(&transformed, &flight->ready);
+	dlist_push_tail(&prepared, &flight->ready);
+}
+
+/* A token came for those that waited, or there is none: then they have ended. */
+static void
+take_token(DmshookTransfer *transfer)
+{
+	DmshookOauthEnd end;
+
+	dmshook_oauth_finished(transfer, &end);
+	while (!dlist_is_empty(&end.waited))
+	{
+		DmshookFlight *flight = dlist_container(DmshookFlight, ready, dlist_pop_head_node(&end.waited));
+
+		if (end.token == NULL)
+		{
+			end_without_request(flight, end.outcome, end.error, end.hint);
+			continue;
+		}
+		flight->token = end.token;
+		flight->token->refs++;
+		dlist_push_tail(&prepared, &flight->ready);
+	}
 }
 
 /* A helper has judged: the flight goes on, has ended, or has never been. True: that. */
@@ -537,7 +569,7 @@ take_verdict(const DmshookTransformed *result)
 	if (result->verdict == DMSHOOK_FILTER_ERROR)
 		end_unjudged(flight, result->error);
 	else if (result->verdict == DMSHOOK_FILTER_TRUE || (entry->origin == DMSHOOK_FROM_QUEUE && entry->kind != 'd'))
-		dlist_push_tail(&transformed, &flight->ready);
+		dlist_push_tail(&prepared, &flight->ready);
 	else if (entry->origin == DMSHOOK_FROM_QUEUE)
 		end_filtered(flight, &rejected);
 	else
@@ -552,7 +584,7 @@ take_verdict(const DmshookTransformed *result)
 }
 
 bool
-dmshook_deliver_transformed(bool open, bool *rejected)
+dmshook_deliver_prepared(bool open, bool *rejected)
 {
 	DmshookTransformed result;
 	bool		any = false;
@@ -565,16 +597,36 @@ dmshook_deliver_transformed(bool open, bool *rejected)
 			take_body(&result);
 		any = true;
 	}
-	while (open && !dlist_is_empty(&transformed))
+	while (open && !dlist_is_empty(&prepared))
 	{
-		DmshookFlight *flight = dlist_head_element(DmshookFlight, ready, &transformed);
+		DmshookFlight *flight = dlist_container(DmshookFlight, ready, dlist_pop_head_node(&prepared));
 
 		if (!start(flight))
+		{
+			dlist_push_head(&prepared, &flight->ready);
 			break;				/* all connections are busy */
-		dlist_delete(&flight->ready);
+		}
 		any = true;
 	}
+	dmshook_oauth_run();
 	return any;
+}
+
+/* The receiver refused the access token: the request is to be sent again with another, as the same attempt. */
+static bool
+renews(DmshookFlight *flight, DmshookTransfer *transfer)
+{
+	int			status = transfer->outcome == DMSHOOK_OK ? 200 : transfer->status;
+
+	if (flight->token == NULL || !dmshook_oauth_refused(flight->profile->oauth, flight->token, status) || flight->renewed)
+		return false;
+	dmshook_transport_put(transfer);
+	dmshook_token_drop(flight->token);
+	flight->token = NULL;
+	flight->transfer = NULL;
+	flight->renewed = true;
+	dlist_push_tail(&prepared, &flight->ready);
+	return true;
 }
 
 /* Room for the strings of a result, in one piece. */
@@ -595,15 +647,9 @@ put_string(char **at, const char *string)
 	return string[0] == '\0' ? NULL : put_bytes(at, string, strlen(string));
 }
 
-/* What the receiver sent back of our own secrets. The strings are our copies, made just now. */
 static void
-mask_secrets(DmshookFlight *flight)
+apply_mask(DmshookAttempt *a, const DmshookMask *mask)
 {
-	const DmshookMask *mask = flight->profile->mask;
-	DmshookAttempt *a = &flight->attempt;
-
-	if (mask == NULL)
-		return;
 	if (a->response_headers)
 		a->response_headers_len = dmshook_mask_apply(mask, unconstify(char *, a->response_headers), a->response_headers_len);
 	if (a->response_body)
@@ -613,16 +659,31 @@ mask_secrets(DmshookFlight *flight)
 		dmshook_mask_apply(mask, unconstify(char *, a->error), strlen(a->error));
 }
 
-void
-dmshook_deliver_finished(DmshookTransfer *transfer)
+/* What the receiver sent back of our own secrets. The strings are our copies, made just now. */
+static void
+mask_secrets(DmshookFlight *flight)
 {
-	DmshookFlight *flight = transfer->owner;
+	if (flight->profile->mask)
+		apply_mask(&flight->attempt, flight->profile->mask);
+	if (flight->token)
+	{
+		DmshookMask mask = {0};
+		const char *token = flight->token->line + strlen(DMSHOOK_TOKEN_HEADER);
+
+		dmshook_mask_add(&mask, token, strlen(token));
+		apply_mask(&flight->attempt, &mask);
+	}
+}
+
+/* What came of a request, out of libcurl's hands. */
+static void
+copy_result(DmshookFlight *flight, DmshookTransfer *transfer)
+{
 	DmshookAttempt *a = &flight->attempt;
 	Size		size = strlen(transfer->tls_version) + strlen(transfer->local_address) +
 	strlen(transfer->remote_address) + strlen(transfer->error) + strlen(transfer->hint) +
 	transfer->response_headers_len + transfer->response_body_len + 7;
 	char	   *at = flight->text = MemoryContextAlloc(deliver_context, size);
-	int64		retry_after;
 
 	a->outcome = transfer->outcome;
 	a->status = transfer->status;
@@ -650,6 +711,24 @@ dmshook_deliver_finished(DmshookTransfer *transfer)
 		a->response_body_len = transfer->response_body_len;
 	}
 	mask_secrets(flight);
+}
+
+void
+dmshook_deliver_finished(DmshookTransfer *transfer)
+{
+	DmshookFlight *flight = transfer->owner;
+	int64		retry_after;
+
+	if (transfer->token)
+	{
+		take_token(transfer);
+		return;
+	}
+	if (renews(flight, transfer))
+		return;
+	copy_result(flight, transfer);
+	if (flight->renewed && transfer->status == 401)
+		flight->attempt.hint = "The receiver refuses a new access token, too: check scope and audience in auth, and what it says in response_body.";
 	flight->transfer = NULL;
 	retry_after = transfer->retry_after_ms;
 	dmshook_transport_put(transfer);

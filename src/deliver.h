@@ -34,7 +34,9 @@ typedef struct DmshookFlight
 	char	   *body;			/* what the webhook's transform made; NULL: nothing (yet) */
 	int			body_len;
 	bool		judged;			/* a helper was asked whether it is for the webhook, and it is */
-	dlist_node	ready;			/* of those that wait for a connection with it */
+	DmshookToken *token;		/* the access token that goes with it; NULL: none (yet) */
+	bool		renewed;		/* it was sent before, and the receiver refused the token of then */
+	dlist_node	ready;			/* of those that wait for a token, or for a connection with token and body */
 	dlist_node	node;			/* of all flights */
 	struct DmshookFlight *next; /* ended tests */
 } DmshookFlight;
@@ -59,10 +61,10 @@ extern void dmshook_deliver_cancelled(DmshookEntry *entry);
 extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
 
 /*
- * What helpers have answered: requests start, unless nothing may go out now. True: there were answers. *rejected is set
+ * What helpers have answered, and those that waited for an access token: requests start, unless nothing may go out now. True: there were some. *rejected is set
  * where an entry has gone without a request, and without a result.
  */
-extern bool dmshook_deliver_transformed(bool open, bool *rejected);
+extern bool dmshook_deliver_prepared(bool open, bool *rejected);
 
 /* A transfer ended: note the result, finish its entry, give the transfer back. */
 extern void dmshook_deliver_finished(DmshookTransfer *transfer);

@@ -36,6 +36,7 @@
 #include "launcher.h"
 #include "mail.h"
 #include "notice.h"
+#include "oauth.h"
 #include "reader.h"
 #include "replay.h"
 #include "results.h"
@@ -218,7 +219,7 @@ collect(void)
 		dmshook_deliver_finished(transfer);
 		any = true;
 	}
-	any |= dmshook_deliver_transformed(loop.open, &rejected);
+	any |= dmshook_deliver_prepared(loop.open, &rejected);
 	if (rejected)
 	{
 		/* no result will say that there is room again, and that places have moved */
@@ -567,7 +568,7 @@ sleep_ms(int64 now)
 		until = Min(until, Max(loop.first_result + COMMIT_DELAY_US, loop.failed_until));
 	if (!loop.open)
 		until = Min(until, Max(loop.failed_until, now + 1000));
-	until = Min(until, retry_at(now));
+	until = Min(until, Min(retry_at(now), dmshook_oauth_due()));
 	if (dmshook_reader_has_gaps(loop.reader))
 		until = Min(until, loop.last_turn + GAP_POLL_US);
 	if (persist_pending())

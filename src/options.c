@@ -1,21 +1,19 @@
 /*
- * options.c - Reading what an admin typed: a webhook's options, its
- * authentication and its headers.
+ * options.c - Reading what an admin typed: a webhook's options and
+ * its headers (auth.c: its authentication).
  *
  * Runs in backends, when a webhook is created or altered, and in the
  * dispatcher, when it loads a webhook (then everything was checked before, and an
  * error means that somebody wrote to the tables by hand).  No access to
  * tables, no transaction needed beyond what ereport() needs.  Results live in
- * the caller's memory context.  A credential or a header's value is never part
+ * the caller's memory context.  A header's value is never part
  * of an error message here.
  */
 #include "postgres.h"
 
 #include <math.h>
 
-#include "common/base64.h"
 #include "lib/stringinfo.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/numeric.h"
@@ -50,7 +48,6 @@ static void bad_option(const char *name, const char *wanted) pg_attribute_noretu
 static void unknown_option(const char *name) pg_attribute_noreturn();
 static void each_member(Jsonb *object, MemberCallback callback, void *arg);
 static void each_member_of(JsonbContainer *container, MemberCallback callback, void *arg);
-static void check_header_name(const char *name);
 static void read_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_connect_timeout(const char *name, const JsonbValue *value, DmshookOptions *out);
 static void read_max_attempts(const char *name, const JsonbValue *value, DmshookOptions *out);
@@ -101,26 +98,6 @@ static const char *const later_options[] = {
 	"retention",
 };
 
-/* Kinds of authentication and their members; of this version those with members. */
-typedef struct AuthKind
-{
-	const char *name;
-	bool		supported;
-	const char *member[2];
-	const char *example;
-} AuthKind;
-
-static void bad_auth(const char *problem, const AuthKind *kind) pg_attribute_noreturn();
-
-static const AuthKind auth_kinds[] = {
-	{"none", true, {NULL, NULL}, "{\"kind\": \"none\"}"},
-	{"basic", true, {"username", "password"}, "{\"kind\": \"basic\", \"username\": \"...\", \"password\": \"...\"}"},
-	{"bearer", true, {"token", NULL}, "{\"kind\": \"bearer\", \"token\": \"...\"}"},
-	{"api_key", true, {"header", "key"}, "{\"kind\": \"api_key\", \"header\": \"X-API-Key\", \"key\": \"...\"}"},
-	{"oauth2", false, {NULL, NULL}, NULL},
-	{"mtls", false, {NULL, NULL}, NULL},
-};
-
 /* Set by HTTP or by dmshook in each request, so that nobody else may. */
 static const char *const reserved_headers[] = {
 	"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
@@ -163,18 +140,6 @@ static bool
 is_object(Jsonb *jsonb)
 {
 	return JB_ROOT_IS_OBJECT(jsonb);
-}
-
-/* A string member as a zero-terminated copy; NULL when absent or no string. */
-static char *
-string_member(Jsonb *object, const char *name)
-{
-	JsonbValue	buf;
-	JsonbValue *value = getKeyJsonValueFromContainer(&object->root, name, strlen(name), &buf);
-
-	if (value == NULL || value->type != jbvString)
-		return NULL;
-	return pnstrdup(value->val.string.val, value->val.string.len);
 }
 
 /* ------------------------------------------------------------------------
@@ -364,7 +329,7 @@ read_signature_header(const char *name, const JsonbValue *value, DmshookOptions 
 {
 	char	   *text = option_string(name, value, "the name of a header, such as \"X-Signature\"");
 
-	check_header_name(text);
+	dmshook_header_name_check(text);
 	if (pg_strcasecmp(text, "x-hub-signature-256") == 0)
 		bad_option(name, "another name: X-Hub-Signature-256 is sent where \"signature\" has \"github\"");
 	out->signature_header = text;
@@ -775,8 +740,8 @@ is_token(const char *name)
 		strspn(name, "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == strlen(name);
 }
 
-static bool
-has_control(const char *text, int len)
+bool
+dmshook_has_control(const char *text, int len)
 {
 	for (int i = 0; i < len; i++)
 	{
@@ -788,8 +753,8 @@ has_control(const char *text, int len)
 	return false;
 }
 
-static void
-check_header_name(const char *name)
+void
+dmshook_header_name_check(const char *name)
 {
 	/* Not shown when it is no token: it may be a whole "Name: secret" line. */
 	if (!is_token(name) || strlen(name) > MAX_HEADER_NAME)
@@ -829,7 +794,7 @@ check_header(const char *name, const JsonbValue *value, void *arg)
 	const char *text;
 	int			len;
 
-	check_header_name(name);
+	dmshook_header_name_check(name);
 	for (int i = 0; i < names->n; i++)
 	{
 		if (pg_strcasecmp(names->seen[i], name) == 0)
@@ -851,7 +816,7 @@ check_header(const char *name, const JsonbValue *value, void *arg)
 				 errhint("Write headers as {\"X-Name\": \"value\"}.")));
 	text = value->val.string.val;
 	len = value->val.string.len;
-	if (has_control(text, len))
+	if (dmshook_has_control(text, len))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the value of header \"%s\" has a line break or another control character", name),
@@ -874,131 +839,4 @@ dmshook_headers_check(Jsonb *headers)
 				 errmsg("headers are not a JSON object"),
 				 errhint("Write headers as {\"X-Name\": \"value\"}.")));
 	each_member(headers, check_header, &names);
-}
-
-/* ------------------------------------------------------------------------
- * Authentication
- * ------------------------------------------------------------------------ */
-
-static void
-bad_auth(const char *problem, const AuthKind *kind)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid auth: %s", problem),
-			 errhint("Write it as %s.", kind->example)));
-}
-
-static const AuthKind *
-auth_kind(Jsonb *auth)
-{
-	char	   *name = is_object(auth) ? string_member(auth, "kind") : NULL;
-
-	for (int i = 0; name != NULL && i < (int) lengthof(auth_kinds); i++)
-	{
-		if (strcmp(name, auth_kinds[i].name) != 0)
-			continue;
-		if (!auth_kinds[i].supported)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("auth kind \"%s\" is not supported in this version", name),
-					 errhint("There are: none, basic, bearer, api_key.")));
-		return &auth_kinds[i];
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 !is_object(auth) ? errmsg("invalid auth: not a JSON object") :
-			 name == NULL ? errmsg("invalid auth: no \"kind\"") :
-			 errmsg("unknown auth kind \"%.50s\"", name),
-			 errhint("Write it as {\"kind\": \"none\" | \"basic\" | \"bearer\" | \"api_key\", ...}.")));
-}
-
-/* A member must be one of the kind's, and a string fit for a header. */
-static void
-check_auth_member(const char *name, const JsonbValue *value, void *arg)
-{
-	const AuthKind *kind = arg;
-
-	if (strcmp(name, "kind") == 0)
-		return;
-	for (int i = 0; i < (int) lengthof(kind->member); i++)
-	{
-		if (kind->member[i] == NULL || strcmp(name, kind->member[i]) != 0)
-			continue;
-		if (value->type != jbvString)
-			bad_auth(psprintf("\"%s\" is not a string", name), kind);
-		if (has_control(value->val.string.val, value->val.string.len))
-			bad_auth(psprintf("\"%s\" has a line break or another control character", name), kind);
-		if (value->val.string.len > MAX_HEADER_VALUE)
-			bad_auth(psprintf("\"%s\" is longer than %d bytes", name, MAX_HEADER_VALUE), kind);
-		return;
-	}
-	bad_auth(psprintf("kind \"%s\" has no member \"%.50s\"", kind->name, name), kind);
-}
-
-const char *
-dmshook_auth_check(Jsonb *auth)
-{
-	const AuthKind *kind = auth_kind(auth);
-
-	each_member(auth, check_auth_member, (void *) kind);
-	for (int i = 0; i < (int) lengthof(kind->member) && kind->member[i] != NULL; i++)
-	{
-		char	   *value = string_member(auth, kind->member[i]);
-
-		if (value == NULL)
-			bad_auth(psprintf("no \"%s\"", kind->member[i]), kind);
-		/* The password of an API key used as a user name is often empty. */
-		if (*value == '\0' && strcmp(kind->member[i], "password") != 0)
-			bad_auth(psprintf("\"%s\" is empty", kind->member[i]), kind);
-	}
-	if (strcmp(kind->name, "basic") == 0 && strchr(string_member(auth, "username"), ':') != NULL)
-		bad_auth("\"username\" has a colon", kind);
-	if (strcmp(kind->name, "bearer") == 0 && strchr(string_member(auth, "token"), ' ') != NULL)
-		bad_auth("\"token\" has a space", kind);
-	if (strcmp(kind->name, "api_key") == 0)
-	{
-		char	   *key = string_member(auth, "key");
-
-		check_header_name(string_member(auth, "header"));
-		if (key[0] == ' ' || key[strlen(key) - 1] == ' ')
-			bad_auth("\"key\" begins or ends with a space", kind);
-	}
-	return kind->name;
-}
-
-/* The server's encoding is what the JSON is in; a request is in UTF-8. */
-static char *
-to_utf8(char *text)
-{
-	return pg_server_to_any(text, strlen(text), PG_UTF8);
-}
-
-static char *
-basic_header(Jsonb *auth)
-{
-	char	   *pair = psprintf("%s:%s", to_utf8(string_member(auth, "username")),
-								to_utf8(string_member(auth, "password")));
-	int			size = pg_b64_enc_len(strlen(pair)) + 1;
-	char	   *encoded = palloc(size);
-	int			len = pg_b64_encode((const void *) pair, strlen(pair), encoded, size - 1);
-
-	if (len < 0)
-		elog(ERROR, "could not encode credentials");
-	encoded[len] = '\0';
-	return psprintf("authorization: Basic %s", encoded);
-}
-
-char *
-dmshook_auth_header(Jsonb *auth)
-{
-	const AuthKind *kind = auth_kind(auth);
-
-	if (strcmp(kind->name, "basic") == 0)
-		return basic_header(auth);
-	if (strcmp(kind->name, "bearer") == 0)
-		return psprintf("authorization: Bearer %s", to_utf8(string_member(auth, "token")));
-	if (strcmp(kind->name, "api_key") == 0)
-		return psprintf("%s: %s", string_member(auth, "header"), to_utf8(string_member(auth, "key")));
-	return NULL;
 }

@@ -1,5 +1,5 @@
 /*
- * options.h - a webhook's options, authentication and headers, from JSON to
+ * options.h - a webhook's options and headers, from JSON to
  * numbers. See options.c.
  */
 #ifndef DMSHOOK_OPTIONS_H
@@ -44,21 +44,15 @@ typedef struct DmshookOptions
 extern void dmshook_options_parse(Jsonb *options, DmshookOptions *out);
 
 /*
- * Check auth: {"kind": "none" | "basic" | "bearer" | "api_key", ...}. Raises an
- * error with a hint; never shows a value. Returns the kind, a constant.
- */
-extern const char *dmshook_auth_check(Jsonb *auth);
-
-/*
- * The header line ("authorization: Basic ...") that auth asks for, palloc'd;
- * NULL for none. auth has been checked before.
- */
-extern char *dmshook_auth_header(Jsonb *auth);
-
-/*
  * Check custom headers: an object of strings; names are RFC 9110 tokens, no
  * value has a control character, no name is one that dmshook or HTTP sets.
  */
 extern void dmshook_headers_check(Jsonb *headers);
+
+/* One name; raises an error with a hint. */
+extern void dmshook_header_name_check(const char *name);
+
+/* A line break, a zero byte or the like? */
+extern bool dmshook_has_control(const char *text, int len);
 
 #endif							/* DMSHOOK_OPTIONS_H */

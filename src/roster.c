@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
+#include "auth.h"
 #include "match.h"
 #include "roster.h"
 
@@ -85,6 +86,10 @@ dmshook_profile_drop(DmshookProfile *profile)
 	if (--profile->refs > 0)
 		return;
 	dmshook_keys_free(&profile->keys);
+	if (profile->oauth)
+		dmshook_oauth_free(profile->oauth);
+	if (profile->endpoint.key)
+		explicit_bzero((char *) profile->endpoint.key, strlen(profile->endpoint.key));
 	/* header lines hold credentials */
 	for (int i = 0; i < profile->endpoint.nheaders; i++)
 		explicit_bzero((char *) profile->endpoint.headers[i], strlen(profile->endpoint.headers[i]));
@@ -134,12 +139,29 @@ add_headers(DmshookProfile *profile, Jsonb *headers)
 	}
 }
 
+/* How it shows who is calling; the rest of the endpoint is filled in. */
+static void
+add_auth(DmshookProfile *profile, Jsonb *auth)
+{
+	DmshookEndpoint *endpoint = &profile->endpoint;
+	char	   *line = dmshook_auth_header(auth);
+
+	if (line)
+		endpoint->headers[endpoint->nheaders++] = line;
+	else if (dmshook_auth_is(auth, "oauth2"))
+		profile->oauth = dmshook_oauth_create(auth, endpoint, next_serial++);
+	else if (dmshook_auth_is(auth, "mtls"))
+	{
+		endpoint->certificate = dmshook_auth_member(auth, "certificate");
+		endpoint->key = dmshook_auth_member(auth, "key");
+	}
+}
+
 /* Fill in a profile; may raise errors. In its context. */
 static void
 build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 {
 	DmshookEndpoint *endpoint = &profile->endpoint;
-	char	   *auth;
 
 	if (row->secret_problem)
 		ereport(ERROR,
@@ -167,8 +189,8 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 	endpoint->headers[endpoint->nheaders++] = profile->name_header;
 	if (profile->options.shape & DMSHOOK_SHAPE_CLOUDEVENTS)
 		endpoint->headers[endpoint->nheaders++] = pstrdup("content-type: application/cloudevents+json");
-	if (row->auth && (auth = dmshook_auth_header(row->auth)) != NULL)
-		endpoint->headers[endpoint->nheaders++] = auth;
+	if (row->auth)
+		add_auth(profile, row->auth);
 	if (row->headers)
 		add_headers(profile, row->headers);
 	dmshook_roster_mask(profile, row);

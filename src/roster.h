@@ -13,6 +13,7 @@
 #include "consumer.h"
 #include "judge.h"
 #include "mask.h"
+#include "oauth.h"
 #include "options.h"
 #include "policy.h"
 #include "signature.h"
@@ -37,6 +38,7 @@ typedef struct DmshookProfile
 	char		name_header[DMSHOOK_HEADER_SIZE];
 	DmshookKeys keys;
 	DmshookMask *mask;			/* secrets not to be logged when they come back; NULL: none */
+	DmshookOauth *oauth;		/* where access tokens come from; NULL: none are needed */
 	char	   *transform_role; /* who calls options.transform */
 	char	   *problem;		/* it cannot be used: why */
 	char	   *problem_hint;	/* what to do; NULL: the usual */

@@ -1,7 +1,6 @@
 /*
  * sign.h - secrets and signatures: Standard Webhooks 1.0.0 (v1, v1a) and
- * GitHub's. See sign.c, sign_ed25519.c. They build without a server, and only
- * they include OpenSSL.
+ * GitHub's. See sign.c, sign_ed25519.c. They build without a server.
  */
 #ifndef DMSHOOK_SIGN_H
 #define DMSHOOK_SIGN_H

@@ -20,6 +20,7 @@
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -29,6 +30,7 @@
 #include "utils/tuplestore.h"
 #include "utils/xid8.h"
 
+#include "auth.h"
 #include "compat.h"
 #include "match.h"
 #include "options.h"
@@ -47,6 +49,9 @@ ENTRY(dmshook_sql_pattern_valid);
 ENTRY(dmshook_sql_distance);
 ENTRY(dmshook_sql_check_options);
 ENTRY(dmshook_sql_check_auth);
+ENTRY(dmshook_sql_auth_files);
+ENTRY(dmshook_sql_auth_expiry);
+ENTRY(dmshook_sql_url_origin);
 ENTRY(dmshook_sql_check_headers);
 ENTRY(dmshook_sql_retry_delays);
 ENTRY(dmshook_sql_timeout);
@@ -151,13 +156,41 @@ dmshook_sql_check_auth(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(dmshook_auth_check(PG_GETARG_JSONB_P(0))));
 }
 
+/* _auth_files(jsonb, role): the same auth, with what the files hold that it names, if the role may read them */
+Datum
+dmshook_sql_auth_files(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_JSONB_P(dmshook_auth_read_files(PG_GETARG_JSONB_P(0), get_role_oid(text_to_cstring(PG_GETARG_TEXT_PP(1)), false)));
+}
+
+/* _auth_expiry(jsonb): when the client certificate ends; NULL: there is none */
+Datum
+dmshook_sql_auth_expiry(PG_FUNCTION_ARGS)
+{
+	TimestampTz expiry = dmshook_auth_expiry(PG_GETARG_JSONB_P(0));
+
+	if (expiry == DT_NOEND)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(expiry);
+}
+
+/* _url_origin(url text): scheme, host and port, in one spelling */
+Datum
+dmshook_sql_url_origin(PG_FUNCTION_ARGS)
+{
+	char		origin[DMSHOOK_ORIGIN_SIZE];
+
+	if (!dmshook_url_origin(text_to_cstring(PG_GETARG_TEXT_PP(0)), origin, sizeof(origin)))
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(origin));
+}
+
 /* _check_headers(headers jsonb, auth jsonb): also that they do not set what auth sets */
 Datum
 dmshook_sql_check_headers(PG_FUNCTION_ARGS)
 {
 	Jsonb	   *headers;
-	char	   *line;
-	char	   *colon;
+	char	   *name;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -166,17 +199,16 @@ dmshook_sql_check_headers(PG_FUNCTION_ARGS)
 		PG_RETURN_VOID();
 	headers = PG_GETARG_JSONB_P(0);
 	dmshook_headers_check(headers);
-	if (PG_ARGISNULL(1) || (line = dmshook_auth_header(PG_GETARG_JSONB_P(1))) == NULL)
+	if (PG_ARGISNULL(1) || (name = dmshook_auth_header_name(PG_GETARG_JSONB_P(1))) == NULL)
 		PG_RETURN_VOID();
-	colon = strchr(line, ':');
 	it = JsonbIteratorInit(&headers->root);
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
-		if (token == WJB_KEY && value.val.string.len == colon - line &&
-			pg_strncasecmp(value.val.string.val, line, colon - line) == 0)
+		if (token == WJB_KEY && value.val.string.len == (int) strlen(name) &&
+			pg_strncasecmp(value.val.string.val, name, strlen(name)) == 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("header \"%.*s\" is set by auth", (int) (colon - line), line),
+					 errmsg("header \"%s\" is set by auth", name),
 					 errhint("Leave it out of the headers, or remove auth with {\"kind\": \"none\"}.")));
 	}
 	PG_RETURN_VOID();

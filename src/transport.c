@@ -275,6 +275,8 @@ transfer_reset(TransportTransfer *transfer)
 	pub->endpoint = NULL;
 	pub->query = NULL;
 	pub->nheaders = 0;
+	pub->credential = NULL;
+	pub->token = false;
 	pub->body = NULL;
 	pub->body_len = 0;
 	pub->owner = NULL;
@@ -376,6 +378,8 @@ static void
 transfer_to_pool(TransportTransfer *transfer)
 {
 	transfer->state = TRANSPORT_IDLE;
+	if (transfer->pub.endpoint->private_response > 0 && transfer->body_buf != NULL)
+		explicit_bzero(transfer->body_buf, transfer->body_size);
 	if (idle_transfers >= TRANSFERS_TO_KEEP)
 	{
 		free(transfer->header_buf);

@@ -27,6 +27,9 @@ typedef struct DmshookEndpoint
 	int			http_version;	/* 11 or 20 */
 	const char *ca_certificate; /* PEM, or NULL: dmshook.ca_file or the system's bundle */
 	const char *allowed_addresses;	/* the only networks it may be sent to, separated by commas; NULL: any that the settings permit */
+	const char *certificate;	/* the client's, PEM, with its key; or NULL */
+	const char *key;
+	size_t		private_response;	/* the response's body is a secret: so much of it is kept, and wiped; 0: it is none */
 	DmshookStatusList success;
 } DmshookEndpoint;
 
@@ -45,6 +48,8 @@ typedef struct DmshookTransfer
 								 * finished */
 	char		header[DMSHOOK_DYNAMIC_HEADERS][DMSHOOK_HEADER_SIZE];	/* "webhook-id: msg_..." */
 	int			nheaders;
+	const char *credential;		/* a header line of any length, or NULL; must live until the transfer has finished */
+	bool		token;			/* it asks for an access token: oauth.c's, no delivery */
 	const char *body;			/* NULL: none; must live until the transfer has finished */
 	size_t		body_len;
 	void	   *owner;			/* the caller's */
@@ -143,5 +148,9 @@ extern const char *dmshook_url_check(const char *url, bool allow_http, const cha
  * OpenSSL does not know it. In any backend.
  */
 extern const char *dmshook_tls_cipher_name(int number);
+
+/* Who a URL leads to: "https://example.com:443", lower case. False: it cannot be taken apart. */
+#define DMSHOOK_ORIGIN_SIZE	300
+extern bool dmshook_url_origin(const char *url, char *out, size_t size);
 
 #endif							/* DMSHOOK_TRANSPORT_H */

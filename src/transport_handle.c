@@ -303,7 +303,8 @@ setup_options(TransportHandle *handle, const DmshookEndpoint *endpoint)
 
 /*
  * Whom to believe. curl keeps connections and TLS sessions of different authorities apart
- * by these very options. CAPATH must be NULL: with Debian's default each
+ * by these very options (those of client certificates, too: cert_blob is among what it
+ * compares, and a key belongs to one certificate only). CAPATH must be NULL: with Debian's default each
  * new connection costs 21 ms of CPU.
  */
 static bool
@@ -338,6 +339,16 @@ setup_tls(TransportHandle *handle, const DmshookEndpoint *endpoint)
 	}
 	else if (transport_settings.ca_path != NULL)
 		SET(CURLOPT_CAINFO, transport_settings.ca_path);
+	if (endpoint->certificate != NULL)
+	{
+		struct curl_blob certificate = {unconstify(char *, endpoint->certificate), strlen(endpoint->certificate), CURL_BLOB_COPY};
+
+		/* no copy of the key that nobody would wipe: a handle is used for an endpoint only while that lives */
+		struct curl_blob key = {unconstify(char *, endpoint->key), strlen(endpoint->key), CURL_BLOB_NOCOPY};
+
+		SET(CURLOPT_SSLCERT_BLOB, &certificate);
+		SET(CURLOPT_SSLKEY_BLOB, &key);
+	}
 	return true;
 }
 
@@ -366,6 +377,16 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 	{
 		handle->expect.data = expect;
 		last = last->next = &handle->expect;
+	}
+	if (request->credential != NULL)
+	{
+		const char *problem = header_problem(request->credential, 64 * 1024);
+
+		if (problem != NULL)
+			return problem;
+		handle->dynamic[DMSHOOK_DYNAMIC_HEADERS].data = unconstify(char *, request->credential);
+		last->next = &handle->dynamic[DMSHOOK_DYNAMIC_HEADERS];
+		last = last->next;
 	}
 	last->next = handle->own;
 
@@ -617,9 +638,19 @@ receive_body(char *data, size_t size, size_t n, void *arg)
 {
 	TransportTransfer *transfer = ((TransportHandle *) arg)->transfer;
 	size_t		len = size * n;
+	size_t		limit = transfer->pub.endpoint->private_response;
 
+	/* all its room at once: growing would leave pieces behind */
+	if (limit > 0 && transfer->body_size <= limit)
+	{
+		free(transfer->body_buf);
+		transfer->body_buf = malloc(limit + 1);
+		transfer->body_size = transfer->body_buf != NULL ? limit + 1 : 0;
+	}
+	else if (limit == 0)
+		limit = (size_t) dmshook_response_limit;
 	transfer->body_total += len;
-	if (!keep(&transfer->body_buf, &transfer->body_size, &transfer->pub.response_body_len, data, len, (size_t) dmshook_response_limit))
+	if (!keep(&transfer->body_buf, &transfer->body_size, &transfer->pub.response_body_len, data, len, limit))
 	{
 		transfer->out_of_memory = true;
 		return 0;

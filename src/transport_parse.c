@@ -196,6 +196,21 @@ transport_url_host(const char *url, char *host, size_t size, int *port, bool *ht
 	return ok;
 }
 
+bool
+dmshook_url_origin(const char *url, char *out, size_t size)
+{
+	char		host[TRANSPORT_HOST_SIZE];
+	int			port;
+	bool		https;
+
+	if (!transport_url_host(url, host, sizeof(host), &port, &https))
+		return false;
+	for (char *c = host; *c != '\0'; c++)
+		*c = pg_ascii_tolower((unsigned char) *c);
+	snprintf(out, size, "%s://%s:%d", https ? "https" : "http", host, port);
+	return true;
+}
+
 /* Is the host an address, and no name? */
 bool
 transport_ip_literal(const char *host)

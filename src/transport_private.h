@@ -57,7 +57,7 @@ typedef struct TransportHandle
 	struct curl_slist fixed[TRANSPORT_FIXED_HEADERS];
 	int			nfixed;
 	struct curl_slist expect;
-	struct curl_slist dynamic[DMSHOOK_DYNAMIC_HEADERS];
+	struct curl_slist dynamic[DMSHOOK_DYNAMIC_HEADERS + 1]; /* the last: credential */
 	struct curl_slist *own;		/* the endpoint's, nown of them */
 	char	   *own_text;
 	size_t		own_size;

@@ -15,7 +15,7 @@
 #include "settings.h"
 #include "transport_private.h"
 
-/* X509_V_ERR_...: the numbers are fixed; only sign.c includes OpenSSL. */
+/* X509_V_ERR_...: the numbers are fixed; only sign.c, cert.c and transport_tls.c include OpenSSL. */
 #define VERIFY_NO_LOCAL_ISSUER		20
 #define VERIFY_NO_LEAF_SIGNATURE	21
 #define VERIFY_NOT_YET_VALID		9
@@ -569,6 +569,13 @@ explain_tls(Failure *f)
 			say(f, DMSHOOK_TLS_ERROR, "Check that the file named by dmshook.ca_file (or the system's bundle, package ca-certificates) is there, in PEM format and readable by the server.",
 				"The file of trusted authorities could not be read.");
 	}
+	else if (f->code == CURLE_SSL_CERTPROBLEM)
+		say(f, DMSHOOK_TLS_ERROR, "Set it again with dmshook.alter_webhook().",
+			"The client certificate of auth, or its key, could not be used: %s.", f->detail);
+	else if (f->pub->endpoint->certificate != NULL && says(f, " alert ") &&
+			 (says(f, "certificate") || says(f, "unknown ca") || says(f, "access denied")))
+		say(f, DMSHOOK_TLS_ERROR, "Ask the receiver's owner which authority it accepts client certificates of; if they are issued by an intermediate one, that certificate must stand behind the client's in auth.",
+			"%s%s port %d refused the client certificate: %s.", f->host, f->address, f->port, f->detail);
 	else if (says(f, "wrong version number") || says(f, "http request") || says(f, "packet length too long") || says(f, "record layer failure"))
 		say(f, DMSHOOK_TLS_ERROR, "Check the port in the webhook's url: it may be the plain http one.",
 			"What listens at %s%s port %d does not speak TLS.", f->host, f->address, f->port);
@@ -576,7 +583,7 @@ explain_tls(Failure *f)
 		say(f, DMSHOOK_TLS_ERROR, "The receiver must offer TLS 1.2 or 1.3.",
 			"%s%s port %d offers no TLS version that is safe.", f->host, f->address, f->port);
 	else if (says(f, "certificate required") || says(f, "handshake failure") || says(f, "bad certificate"))
-		say(f, DMSHOOK_TLS_ERROR, "The receiver may want a client certificate, or has no cipher in common, or does not know this host name.",
+		say(f, DMSHOOK_TLS_ERROR, "The receiver may want a client certificate (auth kind mtls), or has no cipher in common, or does not know this host name.",
 			"%s%s port %d refused the TLS handshake: %s.", f->host, f->address, f->port, f->detail);
 	else if (says(f, "SSL_ERROR_SYSCALL") || says(f, "Connection reset") || says(f, "unexpected eof"))
 		say(f, DMSHOOK_TLS_ERROR, "Check that it is an HTTPS port, and the receiver's or its proxy's log; a firewall may end such connections, too.",

@@ -97,10 +97,12 @@ CREATE TABLE dmshook.webhook (
 	created_at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	changed_at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	secret_changed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	certificate_expires_at timestamptz,
 	dropped_at        timestamptz
 );
 CREATE UNIQUE INDEX webhook_name ON dmshook.webhook (name) WHERE dropped_at IS NULL;
 COMMENT ON TABLE dmshook.webhook IS 'a receiver; a dropped one keeps its row, for the log names it; read it as dmshook.webhooks';
+COMMENT ON COLUMN dmshook.webhook.certificate_expires_at IS 'when the client certificate of auth ends; NULL: there is none';
 
 CREATE TABLE dmshook.webhook_version (
 	id        int PRIMARY KEY DEFAULT pg_catalog.nextval('dmshook.version_id'),

@@ -33,6 +33,18 @@ CREATE FUNCTION dmshook._check_auth(auth jsonb) RETURNS text
 	AS 'MODULE_PATHNAME', 'dmshook_sql_check_auth' LANGUAGE C STABLE STRICT;
 COMMENT ON FUNCTION dmshook._check_auth IS 'kind of authentication; an error with a hint when it is malformed';
 
+CREATE FUNCTION dmshook._auth_files(auth jsonb, caller text) RETURNS jsonb
+	AS 'MODULE_PATHNAME', 'dmshook_sql_auth_files' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION dmshook._auth_files IS 'auth with the content of the files that it names; the role must be allowed to read the server''s files';
+
+CREATE FUNCTION dmshook._auth_expiry(auth jsonb) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'dmshook_sql_auth_expiry' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION dmshook._auth_expiry IS 'when the client certificate of auth ends; NULL: there is none';
+
+CREATE FUNCTION dmshook._url_origin(url text) RETURNS text
+	AS 'MODULE_PATHNAME', 'dmshook_sql_url_origin' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION dmshook._url_origin IS 'scheme, host and port of a URL, in one spelling';
+
 CREATE FUNCTION dmshook._check_headers(headers jsonb, auth jsonb) RETURNS void
 	AS 'MODULE_PATHNAME', 'dmshook_sql_check_headers' LANGUAGE C STABLE;
 COMMENT ON FUNCTION dmshook._check_headers IS 'raise an error with a hint unless these are headers of a webhook with this auth';
@@ -310,6 +322,7 @@ BEGIN
 		|| CASE w.auth_kind
 			WHEN 'basic' THEN '{"authorization": "Basic ***"}'
 			WHEN 'bearer' THEN '{"authorization": "Bearer ***"}'
+			WHEN 'oauth2' THEN '{"authorization": "Bearer ***"}'
 			WHEN 'api_key' THEN jsonb_build_object(lower(auth->>'header'), '***')
 			ELSE '{}' END::jsonb;
 	INSERT INTO dmshook.webhook_version (id, webhook, name, url, method, auth_kind, headers, options)
@@ -401,7 +414,7 @@ BEGIN
 	PERFORM dmshook._check_url(url);
 	events := dmshook._check_events(events);
 	method := dmshook._check_method(method);
-	auth := coalesce(auth, '{"kind": "none"}');
+	auth := dmshook._auth_files(coalesce(auth, '{"kind": "none"}'), caller);
 	kind := dmshook._check_auth(auth);
 	PERFORM dmshook._check_headers(hdrs, auth);
 	said := dmshook._try_filter(filter, events, tenant);
@@ -420,9 +433,9 @@ BEGIN
 	PERFORM dmshook._warn_not_preloaded();
 	PERFORM dmshook._claim_if_new();
 	BEGIN
-		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, filter, auth_kind, header_names, options, transform_role, enabled, version, owner)
+		INSERT INTO dmshook.webhook AS w (name, url, method, events, tenant, filter, auth_kind, header_names, options, transform_role, certificate_expires_at, enabled, version, owner)
 			VALUES (_create_webhook.name, url, method, events, nullif(tenant, ''), nullif(filter, ''), kind,
-				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, CASE WHEN opts ? 'transform' THEN caller END, coalesce(enabled, false), 0, dmshook._caller())
+				ARRAY(SELECT k FROM jsonb_object_keys(hdrs) k), opts, CASE WHEN opts ? 'transform' THEN caller END, dmshook._auth_expiry(auth), coalesce(enabled, false), 0, dmshook._caller())
 			RETURNING w.id INTO id;
 	EXCEPTION WHEN unique_violation THEN	-- somebody made it just now
 		RAISE EXCEPTION 'webhook "%" already exists', _create_webhook.name USING ERRCODE = 'duplicate_object',
@@ -464,6 +477,30 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook.create_webhook IS 'make a webhook; shows its signing secret once. Then test it, then enable it';
+
+/*
+ * Credentials are one receiver's. Who may alter a webhook is not to learn them by pointing
+ * it at a host of their own, nor to send them elsewhere by mistake: for another host, port or scheme they are given again.
+ */
+CREATE FUNCTION dmshook._check_move(w dmshook.webhook, new_url text, auth_given boolean, headers_given boolean) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	to_auth    boolean := w.auth_kind <> 'none' AND NOT auth_given;
+	to_headers boolean := w.header_names <> '{}' AND NOT headers_given;
+BEGIN
+	IF dmshook._url_origin(new_url) IS NOT DISTINCT FROM dmshook._url_origin(w.url) OR NOT (to_auth OR to_headers) THEN
+		RETURN;
+	END IF;
+	RAISE EXCEPTION 'the new URL leads to another receiver, and the % of webhook "%" would go there',
+			CASE WHEN to_auth AND to_headers THEN 'credentials and headers' WHEN to_auth THEN 'credentials' ELSE 'headers' END, w.name
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			DETAIL = format('It was %s, and would be %s.', dmshook._url_origin(w.url), dmshook._url_origin(new_url)),
+			HINT = format('Give them again in the same call: %s.', concat_ws(', ',
+				CASE WHEN to_auth THEN 'auth => ''{...}'' (or ''{"kind": "none"}'' for none)' END,
+				CASE WHEN to_headers THEN 'headers => ''{...}'' (or ''{}'' for none)' END));
+END
+$$;
+COMMENT ON FUNCTION dmshook._check_move IS 'raise an error with a hint where a new URL would take credentials to another host';
 
 CREATE FUNCTION dmshook._alter_webhook(name text, url text, events text[], method text, auth jsonb,
 	headers jsonb, filter text, tenant text, options jsonb, new_name text) RETURNS text
@@ -522,14 +559,16 @@ BEGIN
 		said := dmshook._try_filter(n.filter, n.events, n.tenant);
 	END IF;
 	IF auth IS NOT NULL THEN
-		n.auth_kind := dmshook._check_auth(auth);
-		new_auth := auth;
+		new_auth := dmshook._auth_files(auth, caller);
+		n.auth_kind := dmshook._check_auth(new_auth);
+		n.certificate_expires_at := dmshook._auth_expiry(new_auth);
 		what := what || CASE WHEN new_auth <> old_auth THEN format('auth %s (was %s)', n.auth_kind, w.auth_kind) END;
 	END IF;
 	IF headers IS NOT NULL THEN
 		new_hdrs := headers;
 	END IF;
 	PERFORM dmshook._check_headers(CASE WHEN new_hdrs <> unreadable THEN new_hdrs END, new_auth);
+	PERFORM dmshook._check_move(w, n.url, auth IS NOT NULL, headers IS NOT NULL);
 	IF new_hdrs <> old_hdrs THEN
 		n.header_names := ARRAY(SELECT k FROM jsonb_object_keys(new_hdrs) k);
 		what := what || ('headers ' || coalesce(nullif(array_to_string(n.header_names, ', '), ''), 'removed'));
@@ -557,7 +596,7 @@ BEGIN
 	END IF;
 	BEGIN
 		UPDATE dmshook.webhook t SET name = n.name, url = n.url, method = n.method, events = n.events, tenant = n.tenant, filter = n.filter,
-			auth_kind = n.auth_kind, header_names = n.header_names, options = n.options, transform_role = n.transform_role, changed_at = clock_timestamp(),
+			auth_kind = n.auth_kind, header_names = n.header_names, options = n.options, transform_role = n.transform_role, certificate_expires_at = n.certificate_expires_at, changed_at = clock_timestamp(),
 			secret_changed_at = CASE WHEN new_auth <> old_auth THEN clock_timestamp() ELSE t.secret_changed_at END
 			WHERE t.id = w.id;
 	EXCEPTION WHEN unique_violation THEN
@@ -925,7 +964,7 @@ BEGIN
 			HINT = 'The dispatcher cannot see it yet: commit first.';
 	END IF;
 	-- a little more than a request may take: the dispatcher's answer is better than none
-	ms := coalesce(extract(epoch FROM timeout) * 1000, dmshook._timeout(w.options) + 5000);
+	ms := coalesce(extract(epoch FROM timeout) * 1000, dmshook._timeout(w.options) * CASE WHEN w.auth_kind = 'oauth2' THEN 2 ELSE 1 END + 5000);
 	IF ms < 1 OR ms > 3600000 THEN
 		RAISE EXCEPTION 'invalid timeout %', timeout USING ERRCODE = 'invalid_parameter_value', HINT = 'It must be from 1 ms to 1 hour.';
 	END IF;

@@ -66,13 +66,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION dmshook._rates IS 'share of requests that went well, and a chart of the last 24 hours';
 
-/* How a certificate that expires within 14 days is warned of; NULL: no need. */
-CREATE FUNCTION dmshook._certificate_hint(at timestamptz) RETURNS text
+/* How certificates that expire within 14 days are warned of, the receiver's and the client's; NULL: no need. */
+CREATE FUNCTION dmshook._certificate_hint(at timestamptz, client_at timestamptz) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-	SELECT CASE WHEN at <= clock_timestamp() THEN format('The certificate of the receiver expired at %s: it must be renewed there.', dmshook._clock(at))
-		WHEN at <= clock_timestamp() + interval '14 days' THEN format('The certificate of the receiver expires at %s: it must be renewed there, or deliveries will fail.', dmshook._clock(at)) END
+	SELECT nullif(concat_ws(' ',
+		CASE WHEN at <= clock_timestamp() THEN format('The certificate of the receiver expired at %s: it must be renewed there.', dmshook._clock(at))
+			WHEN at <= clock_timestamp() + interval '14 days' THEN format('The certificate of the receiver expires at %s: it must be renewed there, or deliveries will fail.', dmshook._clock(at)) END,
+		CASE WHEN client_at <= clock_timestamp() THEN format('The client certificate of auth expired at %s: set a new one with dmshook.alter_webhook().', dmshook._clock(client_at))
+			WHEN client_at <= clock_timestamp() + interval '14 days' THEN format('The client certificate of auth expires at %s: set a new one with dmshook.alter_webhook(), or deliveries will fail.', dmshook._clock(client_at)) END), '')
 $$;
-COMMENT ON FUNCTION dmshook._certificate_hint IS 'what health says of a certificate that expires within 14 days';
+COMMENT ON FUNCTION dmshook._certificate_hint IS 'what health says of certificates that expire within 14 days';
 
 CREATE FUNCTION dmshook._check_certificates(OUT level text, OUT subject text, OUT problem text, OUT hint text) RETURNS SETOF record
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -81,7 +84,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 		'Ask the receiver''s owner to renew it, or deliveries will fail (tls_error). A renewed one is seen with the next new connection, ten minutes later at most.'
 	FROM dmshook.webhook w JOIN dmshook.webhook_state s ON s.webhook = w.id
 	WHERE w.dropped_at IS NULL AND w.enabled AND s.certificate_expires_at <= clock_timestamp() + interval '14 days'
-	ORDER BY w.name
+	UNION ALL
+	SELECT 'warning', w.name, format(CASE WHEN w.certificate_expires_at <= clock_timestamp() THEN 'its client certificate expired at %s'
+			ELSE 'its client certificate expires at %s' END, dmshook._clock(w.certificate_expires_at)),
+		format('Get a new one where it came from; then SELECT dmshook.alter_webhook(%L, auth => ''{"kind": "mtls", ...}'').', w.name)
+	FROM dmshook.webhook w
+	WHERE w.dropped_at IS NULL AND w.certificate_expires_at <= clock_timestamp() + interval '14 days'
+	ORDER BY 2, 3
 $$;
 COMMENT ON FUNCTION dmshook._check_certificates IS 'the part of dmshook.check() about certificates that expire within 14 days';
 
@@ -91,7 +100,8 @@ CREATE VIEW dmshook.health AS
 			WHEN s.failures > 0 THEN 'failing' ELSE 'active' END AS state,
 		r.success_1h, r.success_24h, l.ms[1] AS p50_ms, l.ms[2] AS p95_ms, l.ms[3] AS p99_ms,
 		b.n AS waiting, b.oldest AS oldest_waiting, s.last_success_at, s.last_failure_at, dmshook._shown_error(s.last_error) AS last_error,
-		nullif(concat_ws(' ', s.last_hint, dmshook._certificate_hint(x.at)), '') AS hint, x.at AS certificate_expires_at, r.trend
+		nullif(concat_ws(' ', s.last_hint, dmshook._certificate_hint(x.at, w.certificate_expires_at)), '') AS hint,
+		least(x.at, w.certificate_expires_at) AS certificate_expires_at, r.trend
 	FROM dmshook.webhook w
 	LEFT JOIN dmshook.webhook_state s ON s.webhook = w.id
 	CROSS JOIN LATERAL (SELECT nullif(s.certificate_expires_at, 'infinity')) AS x (at)
@@ -108,5 +118,5 @@ COMMENT ON COLUMN dmshook.health.waiting IS 'events that are to be sent still; c
 COMMENT ON COLUMN dmshook.health.oldest_waiting IS 'when the oldest of them happened';
 COMMENT ON COLUMN dmshook.health.last_error IS 'of the last request that failed, at last_failure_at';
 COMMENT ON COLUMN dmshook.health.hint IS 'what to do about it, and about a certificate that is about to expire';
-COMMENT ON COLUMN dmshook.health.certificate_expires_at IS 'until when the receiver''s certificate is valid, as it was at the last TLS handshake';
+COMMENT ON COLUMN dmshook.health.certificate_expires_at IS 'until when the receiver''s certificate is valid, as it was at the last TLS handshake, and the client certificate of auth, where there is one: the earlier of both';
 COMMENT ON COLUMN dmshook.health.trend IS 'the last 24 hours, an hour a character, the present one last: requests that succeeded, relative to the best hour; . none, x more failed than succeeded';

@@ -81,7 +81,7 @@ BEGIN
 	DELETE FROM dmshook.position WHERE command > 0;
 	DELETE FROM dmshook.webhook_secret;
 	FOR w IN SELECT * FROM dmshook.webhook WHERE dropped_at IS NULL ORDER BY id FOR UPDATE LOOP
-		UPDATE dmshook.webhook SET enabled = false, disabled_reason = 'this database is a copy', auth_kind = 'none', header_names = '{}',
+		UPDATE dmshook.webhook SET enabled = false, disabled_reason = 'this database is a copy', auth_kind = 'none', header_names = '{}', certificate_expires_at = NULL,
 			secret_changed_at = clock_timestamp() WHERE id = w.id;
 		PERFORM dmshook._fit_secrets(w.id);
 		PERFORM dmshook._write_version(w.id);

@@ -37,6 +37,8 @@ DmshookTest - a throw-away server with dmshook, scripted receivers, and waiting 
   plain => 1, mute => 1     http; accepts connections and never says a word
   secrets => [...]          it checks signatures itself: stats 'signature.ok', and 'signature' of a request
   log => 0                  keeps no requests, for load
+  client_ca => FILE         a client certificate of that authority is required (client_optional => 1: asked for);
+                            requests then have client (its common name) and resumed (the TLS session)
   threads => 2, address => '127.0.0.2', tls => '1.2', port => N
 
 What is in a path is at the head of test/receiver/receiver.c.
@@ -266,6 +268,8 @@ sub new
 		$self->{log_file} ? ('--log', $self->{log_file}) : (),
 		$option{threads} ? ('--threads', $option{threads}) : (),
 		$option{tls} ? ('--tls', $option{tls}) : (),
+		$option{client_ca} ? ('--client-ca', $option{client_ca}) : (),
+		$option{client_optional} ? '--client-optional' : (),
 		map { ('--secret', $_) } @{ $option{secrets} // [] }
 	];
 	$self->start;
@@ -356,6 +360,10 @@ sub stats
 
 # What /switch/NAME answers from now on.
 sub set { my ($self, $name, $status) = @_; $self->control("/set/$name/$status"); }
+
+# Tokens of /token/NAME that were issued so far are good no more; what /token/NAME answers from now on.
+sub revoke { my ($self, $name) = @_; $self->control("/revoke/$name"); }
+sub set_token { my ($self, $name, $status) = @_; $self->control("/set/token-$name/$status"); }
 
 # Counters to zero, and what /fail/N remembers.
 sub clear { $_[0]->control('/clear'); }

@@ -13,7 +13,7 @@
  *   /slow/MS           200 after that time     /hang            never an answer
  *   /close             closes without answer   /reset           a TCP reset
  *   /drop              200, then closes unannounced (a kept connection goes away)
- *   /redirect[/N]      302 (N) to /ok          /gone            410
+ *   /redirect[/N[/P]]  302 (N) to /ok, or to that of port P; and /gone: 410
  *   /retry-after/V[/S] 503 (S) with Retry-After: V (percent-encoded)
  *   /big/N             200 and N bytes         /header/N        200 and a header of N bytes
  *   /endless           200 and a body without end
@@ -25,9 +25,12 @@
  *   /cookie            200 and Set-Cookie      /continue        100 first, then 200
  *   /echo              200 and the request's body
  *   /mirror[/S]        S (200) and the request's headers as JSON; its authorization also as header X-Mirror and Location
+ *   /token/NAME[/S[/MS]]  an OAuth 2.0 token endpoint: after MS (0) a token that lives S (3600) seconds, NAME.1, NAME.2, ...;
+ *                      once /set/token-NAME/STATUS was told, that status and an error that repeats what it was sent
+ *   /protected/NAME    200 to a bearer token of /token/NAME, unless /revoke/NAME was told since; else 401
  *
  * More path segments are labels: counts are kept by path.  The control port
- * (plain http): /stats (lines "name value"), /clear, /set/NAME/STATUS, /quit.
+ * (plain http): /stats (lines "name value"), /clear, /set/NAME/STATUS, /revoke/NAME, /quit.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -110,6 +113,7 @@ typedef struct Conn
 	uint64_t	number;			/* of the connection */
 	int			requests;
 	int			later_status;	/* WAITING: what to answer when due */
+	Buffer		later;			/* and its body, if any */
 	int			drips;
 	int			drip_ms;
 	int64_t		due;			/* 0: no timer */
@@ -156,6 +160,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static Entry *paths[TABLE_SIZE];
 static Entry *messages[TABLE_SIZE];
 static Entry *switches[TABLE_SIZE];
+static Entry *tokens[TABLE_SIZE];	/* requests: how many were issued; ok: how many of them are revoked */
+static bool client_asked;		/* for a certificate */
 static long by_status[1000];
 static long signature_ok;
 static long signature_bad;
@@ -530,6 +536,18 @@ write_log(Thread *thread, const Conn *conn, const Request *request, int status, 
 	buffer_format(line, ", \"status\": %d, \"tls\": \"%s\"", status, conn->ssl ? SSL_get_version(conn->ssl) : "");
 	if (getpeername(conn->fd, (struct sockaddr *) &peer, &peer_len) == 0 && peer.sin_family == AF_INET)
 		buffer_format(line, ", \"from\": \"%s\"", inet_ntop(AF_INET, &peer.sin_addr, from, sizeof(from)));
+	if (client_asked)
+	{
+		X509	   *client = SSL_get1_peer_certificate(conn->ssl);
+		char		name[256] = "";
+
+		if (client != NULL)
+			X509_NAME_get_text_by_NID(X509_get_subject_name(client), NID_commonName, name, sizeof(name));
+		X509_free(client);
+		buffer_text(line, ", \"client\": ");
+		buffer_json(line, name, strlen(name));
+		buffer_format(line, ", \"resumed\": %d", SSL_session_reused(conn->ssl));
+	}
 	if (nsecrets > 0)
 		buffer_format(line, ", \"signature\": \"%s\"", signature > 0 ? "ok" : signature < 0 ? "none" : "bad");
 	buffer_text(line, ", \"headers\": {");
@@ -649,6 +667,70 @@ checked_status(long status, int otherwise)
 	return status >= 100 && status <= 999 ? status : otherwise;
 }
 
+/* The state of /token/NAME and /protected/NAME; the lock is held. */
+static Entry *
+token_entry(const Request *request)
+{
+	const char *name = segment(request, 1);
+
+	return entry(tokens, name ? name : "", name ? strcspn(name, "/") : 0);
+}
+
+/* What the token endpoint answers, into conn->later. */
+static int
+make_token(Conn *conn, const Request *request)
+{
+	const Header *authorization = find_header(request, "authorization");
+	char		name[256];
+	Entry	   *e;
+	int			status;
+
+	conn->later.len = 0;
+	pthread_mutex_lock(&lock);
+	e = token_entry(request);
+	snprintf(name, sizeof(name), "token-%s", e->name);
+	status = checked_status(entry(switches, name, strlen(name))->requests, 200);
+	if (status == 200)
+		buffer_format(&conn->later, "{\"token_type\": \"Bearer\", \"nested\": [{\"access_token\": \"wrong\"}], \"access_token\": \"%s.%ld\", \"expires_in\": %ld}",
+					  e->name, ++e->requests, segment_number(request, 2, 3600));
+	pthread_mutex_unlock(&lock);
+	if (status != 200)
+	{
+		buffer_text(&conn->later, "{\"error\": \"invalid_client\", \"error_description\": ");
+		if (status == 400)
+		{
+			Buffer		said = {0};
+
+			buffer_format(&said, "%s %.*s", authorization ? authorization->value : "", (int) request->body_len, request->body);
+			buffer_json(&conn->later, said.data, said.len);
+			free(said.data);
+		}
+		else
+			buffer_text(&conn->later, "\"The client is unknown\"");
+		buffer_text(&conn->later, "}");
+	}
+	return status;
+}
+
+/* Does it show a token that holds? */
+static bool
+has_token(const Request *request)
+{
+	const Header *authorization = find_header(request, "authorization");
+	Entry	   *e;
+	size_t		len;
+	long		n = 0;
+
+	pthread_mutex_lock(&lock);
+	e = token_entry(request);
+	len = strlen(e->name);
+	if (authorization != NULL && strncmp(authorization->value, "Bearer ", 7) == 0 &&
+		strncmp(authorization->value + 7, e->name, len) == 0 && authorization->value[7 + len] == '.')
+		n = atol(authorization->value + 7 + len + 1);
+	pthread_mutex_unlock(&lock);
+	return n > e->ok && n <= e->requests;
+}
+
 /* Answers of which it is known at once what they are; the status, or -1: not one of these. */
 static int
 simple_answer(const Request *request)
@@ -659,6 +741,8 @@ simple_answer(const Request *request)
 		return checked_status(segment_number(request, 1, 500), 500);
 	if (is(request, "gone"))
 		return 410;
+	if (is(request, "protected"))
+		return has_token(request) ? 200 : 401;
 	if (is(request, "fail"))
 		return seen_before(request) < segment_number(request, 1, 1) ? checked_status(segment_number(request, 2, 500), 500) : 200;
 	if (is(request, "switch"))
@@ -711,7 +795,15 @@ proper_answer(Thread *thread, Conn *conn, const Request *request)
 	int			status = 200;
 
 	if (is(request, "redirect"))
-		reply(conn, status = checked_status(segment_number(request, 1, 302), 302), "Location: /ok\r\n", "", 0);
+	{
+		long		port = segment_number(request, 2, 0);
+
+		if (port > 0)
+			snprintf(text, sizeof(text), "Location: https://localhost:%ld/ok\r\n", port);
+		else
+			strcpy(text, "Location: /ok\r\n");
+		reply(conn, status = checked_status(segment_number(request, 1, 302), 302), text, "", 0);
+	}
 	else if (is(request, "retry-after"))
 	{
 		const char *value = segment(request, 1);
@@ -772,6 +864,12 @@ proper_answer(Thread *thread, Conn *conn, const Request *request)
 		conn->doing = WAITING;
 		conn->later_status = 200;
 		timer_on(thread, conn, segment_number(request, 1, 1000));
+	}
+	else if (is(request, "token"))
+	{
+		conn->doing = WAITING;
+		status = conn->later_status = make_token(conn, request);
+		timer_on(thread, conn, segment_number(request, 3, 0));
 	}
 	else if (is(request, "drip"))
 	{
@@ -892,6 +990,8 @@ answer_control(Thread *thread, Conn *conn, const Request *request)
 
 		entry(switches, name, strcspn(name, "/"))->requests = segment_number(request, 2, 500);
 	}
+	else if (is(request, "revoke") && segment(request, 1) != NULL)
+		token_entry(request)->ok = token_entry(request)->requests;
 	else if (is(request, "quit"))
 		_exit(0);
 	else
@@ -1174,7 +1274,11 @@ timer_fires(Thread *thread, Conn *conn)
 	if (conn->doing == WAITING)
 	{
 		conn->doing = READING;
-		reply_status(conn, conn->later_status);
+		if (conn->later.len > 0)
+			reply(conn, conn->later_status, NULL, conn->later.data, conn->later.len);
+		else
+			reply_status(conn, conn->later_status);
+		conn->later.len = 0;
 	}
 	else if (conn->doing == DRIPPING)
 	{
@@ -1263,6 +1367,7 @@ thread_main(void *arg)
 			thread->dead = conn->next_dead;
 			free(conn->in.data);
 			free(conn->out.data);
+			free(conn->later.data);
 			free(conn);
 		}
 	}
@@ -1338,7 +1443,7 @@ thread_init(Thread *thread, bool first)
 }
 
 static void
-tls_init(const char *cert, const char *key, int max_version)
+tls_init(const char *cert, const char *key, int max_version, const char *client_ca, bool client_optional)
 {
 	tls = SSL_CTX_new(TLS_server_method());
 	SSL_CTX_set_min_proto_version(tls, max_version && max_version < TLS1_2_VERSION ? max_version : TLS1_2_VERSION);
@@ -1353,12 +1458,21 @@ tls_init(const char *cert, const char *key, int max_version)
 		ERR_print_errors_fp(stderr);
 		exit(1);
 	}
+	if (client_ca != NULL)
+	{
+		SSL_CTX_set_verify(tls, SSL_VERIFY_PEER | (client_optional ? 0 : SSL_VERIFY_FAIL_IF_NO_PEER_CERT), NULL);
+		SSL_CTX_set_session_id_context(tls, (const unsigned char *) "receiver", 8);
+		if (SSL_CTX_load_verify_locations(tls, client_ca, NULL) != 1)
+			die(client_ca);
+		client_asked = true;
+	}
 }
 
 static void
 usage(void)
 {
 	fprintf(stderr, "receiver --cert FILE --key FILE | --plain | --mute  [--address 127.0.0.1] [--port 0] [--control-port 0]\n"
+			"  [--client-ca FILE (a client certificate is required) [--client-optional]]\n"
 			"  [--threads 1] [--log FILE] [--secret whsec_...]... [--tls 1.1|1.2|1.3 (at most)] [--stdin (end with it)]\n");
 	exit(2);
 }
@@ -1369,10 +1483,13 @@ main(int argc, char **argv)
 	static const struct option options[] = {
 		{"cert", 1, NULL, 'c'}, {"key", 1, NULL, 'k'}, {"plain", 0, NULL, 'p'}, {"mute", 0, NULL, 'm'},
 		{"address", 1, NULL, 'a'}, {"port", 1, NULL, 'P'}, {"control-port", 1, NULL, 'C'}, {"threads", 1, NULL, 't'},
-		{"log", 1, NULL, 'l'}, {"secret", 1, NULL, 's'}, {"tls", 1, NULL, 'T'}, {"stdin", 0, NULL, 'i'}, {0}
+		{"log", 1, NULL, 'l'}, {"secret", 1, NULL, 's'}, {"tls", 1, NULL, 'T'}, {"stdin", 0, NULL, 'i'},
+		{"client-ca", 1, NULL, 'A'}, {"client-optional", 0, NULL, 'O'}, {0}
 	};
 	const char *cert = NULL;
 	const char *key = NULL;
+	const char *client_ca = NULL;
+	bool		client_optional = false;
 	const char *address = "127.0.0.1";
 	bool		plain = false;
 	bool		until_eof = false;
@@ -1424,6 +1541,12 @@ main(int argc, char **argv)
 			case 'i':
 				until_eof = true;
 				break;
+			case 'A':
+				client_ca = optarg;
+				break;
+			case 'O':
+				client_optional = true;
+				break;
 			default:
 				usage();
 		}
@@ -1436,7 +1559,7 @@ main(int argc, char **argv)
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	if (!plain && !mute)
-		tls_init(cert, key, max_version);
+		tls_init(cert, key, max_version, client_ca, client_optional);
 	listener = listen_on(address, port, &port);
 	control_listener = listen_on("127.0.0.1", control_port, &control_port);
 	threads = calloc(nthreads, sizeof(Thread));
