@@ -42,6 +42,18 @@ SELECT dmshook._check_options('{"allowed_addresses": ["203.0.114.1/24"]}');
 SELECT dmshook._check_options('{"allowed_addresses": ["example.com"]}');
 SELECT dmshook._check_options('{"allowed_addresses": {"a": 1}}');
 
+-- ca_certificate: one that has ended is taken, and said; two; one that cannot be read; something else
+\set good '-----BEGIN CERTIFICATE-----\nMIIBiDCCAS+gAwIBAgIUKH7662zVm5JWm/8sDxXuypUf2/MwCgYIKoZIzj0EAwIw\nGTEXMBUGA1UEAwwOdGVzdCBhdXRob3JpdHkwIBcNMjYxMTIzMjAwNzI2WhgPMjEy\nNjEwMzAyMDA3MjZaMBkxFzAVBgNVBAMMDnRlc3QgYXV0aG9yaXR5MFkwEwYHKoZI\nzj0CAQYIKoZIzj0DAQcDQgAEnRpqaQSQQ1hpxahVkqAP/hxwb3j5wVIWRQIjzV7O\naKmNkrq1DFUmMZ7nT9vT7cexE5lrTgJAwZmrskZDNnRrDqNTMFEwHQYDVR0OBBYE\nFMXqWig56Si+z+YnoDhcNAKvlYCRMB8GA1UdIwQYMBaAFMXqWig56Si+z+YnoDhc\nNAKvlYCRMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgAeX3mp5I\nfHNeRdPOXGP6WeZBzmI98ZMcSL9561P5+7sCICVMRkfkGtFqBLPrOcMnIMczNk2E\neKmIyD64/yiJaevy\n-----END CERTIFICATE-----\n'
+\set old '-----BEGIN CERTIFICATE-----\nMIIBFjCBvQIUZarEEBVkFqTXYp4W20AEi8/PJmQwCgYIKoZIzj0EAwIwDjEMMAoG\nA1UEAwwDb2xkMB4XDTE5MDEwMTAwMDAwMFoXDTIwMDEwMTAwMDAwMFowDjEMMAoG\nA1UEAwwDb2xkMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEnRpqaQSQQ1hpxahV\nkqAP/hxwb3j5wVIWRQIjzV7OaKmNkrq1DFUmMZ7nT9vT7cexE5lrTgJAwZmrskZD\nNnRrDjAKBggqhkjOPQQDAgNIADBFAiARqWd+RMd1Vd+j5vXTNvGvlhb1OT7bQeVO\nAwGkslzeeAIhAOZsX0Qxy7jcvvdHJGgjSpp0iYtuSNBNrMJim/+qW6fB\n-----END CERTIFICATE-----\n'
+SELECT hint FROM dmshook.create_webhook('old', 'https://example.com/', '{vehicle.sold}', options => jsonb_build_object('ca_certificate', :'good'::text || :'old'::text));
+SELECT dmshook.alter_webhook('old', options => jsonb_build_object('ca_certificate', :'good'::text));
+SELECT dmshook.alter_webhook('old', options => jsonb_build_object('ca_certificate', :'old'::text));
+SELECT dmshook.alter_webhook('old', options => '{"timeout": "1s"}');
+SELECT dmshook._ca_expires(:'old'), dmshook._ca_expires('none');
+SELECT dmshook._check_options(jsonb_build_object('ca_certificate', replace(:'good', 'MII', 'MIX')));
+SELECT dmshook._check_options(jsonb_build_object('ca_certificate', :'good'::text || E'-----BEGIN PRIVATE KEY-----\nhush\n-----END PRIVATE KEY-----\n'));
+SELECT dmshook._check_options(jsonb_build_object('ca_certificate', :'good'::text || repeat(' ', 300000)));
+
 -- certificates that are about to expire
 INSERT INTO dmshook.webhook_state (webhook, certificate_expires_at, last_hint)
 	SELECT w.id, now() + v.days * interval '1 day', v.hint FROM (VALUES ('a', 13.9, NULL), ('b', 14.1, 'Look.'), ('c', -1, 'Look.')) AS v (name, days, hint) JOIN dmshook.webhook w USING (name);

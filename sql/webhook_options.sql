@@ -35,9 +35,9 @@ SELECT dmshook._check_options(jsonb_build_object('backoff', jsonb_build_object('
 
 -- ok: an authority of one's own
 SELECT dmshook._check_options(jsonb_build_object('ca_certificate',
-	E'-----BEGIN CERTIFICATE-----\n' || repeat('QUJD', 30) || E'\n-----END CERTIFICATE-----\n'));
+	E'-----BEGIN CERTIFICATE-----\nMIIBiDCCAS+gAwIBAgIUKH7662zVm5JWm/8sDxXuypUf2/MwCgYIKoZIzj0EAwIw\nGTEXMBUGA1UEAwwOdGVzdCBhdXRob3JpdHkwIBcNMjYxMTIzMjAwNzI2WhgPMjEy\nNjEwMzAyMDA3MjZaMBkxFzAVBgNVBAMMDnRlc3QgYXV0aG9yaXR5MFkwEwYHKoZI\nzj0CAQYIKoZIzj0DAQcDQgAEnRpqaQSQQ1hpxahVkqAP/hxwb3j5wVIWRQIjzV7O\naKmNkrq1DFUmMZ7nT9vT7cexE5lrTgJAwZmrskZDNnRrDqNTMFEwHQYDVR0OBBYE\nFMXqWig56Si+z+YnoDhcNAKvlYCRMB8GA1UdIwQYMBaAFMXqWig56Si+z+YnoDhc\nNAKvlYCRMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgAeX3mp5I\nfHNeRdPOXGP6WeZBzmI98ZMcSL9561P5+7sCICVMRkfkGtFqBLPrOcMnIMczNk2E\neKmIyD64/yiJaevy\n-----END CERTIFICATE-----\n'));
 SELECT dmshook.alter_webhook('w', options => jsonb_build_object('ca_certificate',
-	E'-----BEGIN CERTIFICATE-----\n' || repeat('QUJD', 30) || E'\n-----END CERTIFICATE-----\n'));
+	E'-----BEGIN CERTIFICATE-----\nMIIBiDCCAS+gAwIBAgIUKH7662zVm5JWm/8sDxXuypUf2/MwCgYIKoZIzj0EAwIw\nGTEXMBUGA1UEAwwOdGVzdCBhdXRob3JpdHkwIBcNMjYxMTIzMjAwNzI2WhgPMjEy\nNjEwMzAyMDA3MjZaMBkxFzAVBgNVBAMMDnRlc3QgYXV0aG9yaXR5MFkwEwYHKoZI\nzj0CAQYIKoZIzj0DAQcDQgAEnRpqaQSQQ1hpxahVkqAP/hxwb3j5wVIWRQIjzV7O\naKmNkrq1DFUmMZ7nT9vT7cexE5lrTgJAwZmrskZDNnRrDqNTMFEwHQYDVR0OBBYE\nFMXqWig56Si+z+YnoDhcNAKvlYCRMB8GA1UdIwQYMBaAFMXqWig56Si+z+YnoDhc\nNAKvlYCRMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgAeX3mp5I\nfHNeRdPOXGP6WeZBzmI98ZMcSL9561P5+7sCICVMRkfkGtFqBLPrOcMnIMczNk2E\neKmIyD64/yiJaevy\n-----END CERTIFICATE-----\n'));
 SELECT options FROM dmshook.webhooks;
 SELECT what FROM dmshook.changes ORDER BY id DESC LIMIT 1;
 

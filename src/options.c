@@ -18,6 +18,7 @@
 #include "utils/datetime.h"
 #include "utils/numeric.h"
 
+#include "authority.h"
 #include "compat.h"
 #include "guard.h"
 #include "mailtext.h"
@@ -384,30 +385,19 @@ read_http_version(const char *name, const JsonbValue *value, DmshookOptions *out
 		bad_option(name, wanted);
 }
 
-/* Its shape only: what is inside is looked at by the TLS library when it connects. */
 static void
 read_ca_certificate(const char *name, const JsonbValue *value, DmshookOptions *out)
 {
 	const char *wanted = "one or more certificates in PEM format, from \"-----BEGIN CERTIFICATE-----\" to \"-----END CERTIFICATE-----\", and no key";
 	char	   *text = option_string(name, value, wanted);
-	const char *p = text;
-	int			n = 0;
+	const char *problem;
+	int64_t		expires;
 
-	if (strstr(text, "PRIVATE KEY") != NULL)
-		bad_option(name, wanted);
-	while ((p = strstr(p, "-----BEGIN CERTIFICATE-----")) != NULL)
-	{
-		const char *content = p + strlen("-----BEGIN CERTIFICATE-----");
-		const char *end = strstr(content, "-----END CERTIFICATE-----");
-
-		if (end == NULL || strspn(content, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \r\n") != (size_t) (end - content) ||
-			end - content < 64)
-			bad_option(name, wanted);
-		n++;
-		p = end;
-	}
-	if (n == 0 || strlen(text) > 256 * 1024)
-		bad_option(name, wanted);
+	if (!dmshook_authority_read(text, &expires, &problem))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for webhook option \"%s\": %s", name, problem),
+				 errhint("It must be %s.", wanted)));
 	out->ca_certificate = text;
 }
 

@@ -31,6 +31,7 @@
 #include "utils/xid8.h"
 
 #include "auth.h"
+#include "authority.h"
 #include "compat.h"
 #include "match.h"
 #include "options.h"
@@ -44,6 +45,7 @@
 
 ENTRY(dmshook_sql_check_url);
 ENTRY(dmshook_sql_tls_cipher);
+ENTRY(dmshook_sql_ca_expires);
 ENTRY(dmshook_sql_matches);
 ENTRY(dmshook_sql_pattern_valid);
 ENTRY(dmshook_sql_distance);
@@ -82,6 +84,18 @@ dmshook_sql_check_url(PG_FUNCTION_ARGS)
 				 errdetail("%s", problem),
 				 hint != NULL ? errhint("%s", hint) : 0));
 	PG_RETURN_VOID();
+}
+
+/* _ca_expires(text): when the first of these authorities ends; NULL: they are none */
+Datum
+dmshook_sql_ca_expires(PG_FUNCTION_ARGS)
+{
+	const char *problem;
+	int64_t		expires;
+
+	if (!dmshook_authority_read(text_to_cstring(PG_GETARG_TEXT_PP(0)), &expires, &problem))
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(time_t_to_timestamptz((pg_time_t) expires));
 }
 
 /* _tls_cipher(smallint): its name, or its number where this OpenSSL has none */

@@ -365,6 +365,18 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION dmshook._show_options IS 'options with a certificate cut short';
 
+CREATE FUNCTION dmshook._ca_expires(pem text) RETURNS timestamptz
+	AS 'MODULE_PATHNAME', 'dmshook_sql_ca_expires' LANGUAGE C IMMUTABLE STRICT;
+COMMENT ON FUNCTION dmshook._ca_expires IS 'when the first of these certificates ends; NULL: they are none';
+
+CREATE FUNCTION dmshook._ca_hint(options jsonb) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+	SELECT coalesce((SELECT format(' Its ca_certificate (or one of them) %s at %s (UTC): ask the receiver''s owner for the new one.',
+			CASE WHEN e.at <= clock_timestamp() THEN 'expired' ELSE 'expires' END, to_char(e.at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'))
+		FROM (SELECT dmshook._ca_expires(options->>'ca_certificate')) AS e (at) WHERE e.at <= clock_timestamp() + interval '14 days'), '')
+$$;
+COMMENT ON FUNCTION dmshook._ca_hint IS 'what to know about authorities that have expired, or will within 14 days';
+
 CREATE FUNCTION dmshook._method_hint(method text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 	SELECT CASE WHEN method IN ('GET', 'DELETE') THEN
@@ -461,7 +473,7 @@ BEGIN
 			format('Events that commit from now on are sent. Test it: SELECT * FROM dmshook.test_webhook(%1$L).', webhook)
 		ELSE
 			dmshook._receiver_hint(id) || format(' Test it: SELECT * FROM dmshook.test_webhook(%1$L); then SELECT dmshook.enable_webhook(%1$L).', webhook)
-		END || CASE WHEN secret IS NOT NULL THEN dmshook._made_hint(id, webhook, made) ELSE '' END || said || dmshook._method_hint(method) || dmshook._unsent_hint();
+		END || CASE WHEN secret IS NOT NULL THEN dmshook._made_hint(id, webhook, made) ELSE '' END || said || dmshook._method_hint(method) || dmshook._ca_hint(opts) || dmshook._unsent_hint();
 END
 $$;
 COMMENT ON FUNCTION dmshook._create_webhook IS 'dmshook.create_webhook() behind the door where the caller is noted';
@@ -622,7 +634,8 @@ BEGIN
 		|| CASE WHEN (n.events, n.tenant, n.filter) IS DISTINCT FROM (w.events, w.tenant, w.filter) THEN ' Events, tenant and filter count for events that commit from now on.' ELSE '' END || said
 		|| dmshook._made_hint(w.id, n.name, made)
 		|| CASE WHEN w.public_key IS NOT NULL AND NOT dmshook._schemes(n.options) @> '{standard-ed25519}' THEN ' Its key pair is gone.' ELSE '' END
-		|| CASE WHEN n.method <> w.method THEN dmshook._method_hint(n.method) ELSE '' END;
+		|| CASE WHEN n.method <> w.method THEN dmshook._method_hint(n.method) ELSE '' END
+		|| CASE WHEN n.options->'ca_certificate' IS DISTINCT FROM w.options->'ca_certificate' THEN dmshook._ca_hint(n.options) ELSE '' END;
 END
 $$;
 COMMENT ON FUNCTION dmshook._alter_webhook IS 'dmshook.alter_webhook() behind the door where the caller is noted';
