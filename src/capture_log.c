@@ -9,7 +9,7 @@
  * a statement's rows together, by the same functions. Memory is the caller's.
  *
  * Commit-safe reading (reader.c) rests on the order kept here: the top
- * transaction has its xid before an id is taken, ids come one at a time, and
+ * transaction has its xid before an id is taken, none is taken for later, and
  * id and row belong to the same top transaction.
  */
 #include "postgres.h"

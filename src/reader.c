@@ -5,8 +5,9 @@
  * one. This reads each committed event once, and none too few, without a lock
  * on writers.
  *
- * Writer: GetTopTransactionId(), then nextval (CACHE 1), then the insert, all
- * in one top-level transaction (capture.c).
+ * Writer: GetTopTransactionId(), then nextval (CACHE 1; ids for the rows at hand
+ * and none for later), then the inserts, all in one top-level transaction
+ * (capture_log.c).
  *
  * Reader: a gap noticed under the snapshot S gets the fence F =
  * ReadNextFullTransactionId(), read after S was taken. It is closed only when
