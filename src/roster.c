@@ -195,7 +195,6 @@ build_profile(DmshookProfile *profile, const DmshookWebhookRow *row)
 		add_headers(profile, row->headers);
 	dmshook_roster_mask(profile, row);
 
-	profile->has_body = strcmp(row->method, "GET") != 0 && strcmp(row->method, "DELETE") != 0;
 	profile->url_has_query = strchr(row->url, '?') != NULL;
 	if (!profile->has_body)
 		dmshook_cache_want_query();
@@ -215,6 +214,8 @@ make_profile(const DmshookWebhookRow *row)
 	profile->refs = 1;
 	profile->context = context;
 	profile->version = row->version;
+	/* also of one that cannot be used: its attempts are read by its method */
+	profile->has_body = strcmp(row->method, "GET") != 0 && strcmp(row->method, "DELETE") != 0;
 	dmshook_plan_default(&profile->options.plan);
 	profile->options.max_in_flight = 1;
 	dmshook_policy_default(&profile->options.policy);
