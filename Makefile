@@ -75,13 +75,17 @@ bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench
 
 # Beyond the suite; test/README.md has a table of them.
-.PHONY: test-majors test-asan test-mutations fuzz lint
+.PHONY: test-majors test-asan test-valgrind test-mutations coverage fuzz lint
 test-majors:
 	@PG_CONFIG='$(PG_CONFIG)' test/majors
 test-asan:
 	@PG_CONFIG='$(PG_CONFIG)' test/asan
 test-mutations:
 	@PG_CONFIG='$(PG_CONFIG)' test/mutations
+test-valgrind:
+	@PG_CONFIG='$(PG_CONFIG)' test/valgrind
+coverage:
+	@PG_CONFIG='$(PG_CONFIG)' test/coverage
 lint:
 	@PG_CONFIG='$(PG_CONFIG)' test/lint
 fuzz:
