@@ -371,7 +371,8 @@ batch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 			  ProcessUtilityContext context, ParamListInfo params,
 			  QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
-	ProcessUtility_hook_type next = prev_utility ? prev_utility : standard_ProcessUtility;
+	/* volatile: so that compilers do not fear for it across the longjmp */
+	ProcessUtility_hook_type volatile next = prev_utility ? prev_utility : standard_ProcessUtility;
 
 	if (!IsA(pstmt->utilityStmt, CopyStmt) || !castNode(CopyStmt, pstmt->utilityStmt)->is_from)
 	{

@@ -313,11 +313,7 @@ dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n)
 		InitResultRelInfo(result, rel, 0, NULL, 0);
 		ExecOpenIndices(result, false);
 		for (int i = 0; i < n; i++)
-#if PG_VERSION_NUM >= 160000
-			(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL, false);
-#else
-			(void) ExecInsertIndexTuples(result, slots[i], estate, false, false, NULL, NIL);
-#endif
+			(void) dmshook_insert_index_entries(result, slots[i], estate);
 		ExecCloseIndices(result);
 		FreeExecutorState(estate);
 	}

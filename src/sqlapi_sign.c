@@ -15,6 +15,7 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "sign.h"
 
 #define ENTRY(name) \
@@ -31,7 +32,7 @@ static void bad_secret(const char *detail) pg_attribute_noreturn();
 
 /* A text as UTF-8, palloc'd. */
 static char *
-to_utf8(text *value)
+to_utf8(text * value)
 {
 	char	   *native = text_to_cstring(value);
 	char	   *utf8 = pg_server_to_any(native, strlen(native), PG_UTF8);
