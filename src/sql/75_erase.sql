@@ -226,7 +226,9 @@ BEGIN
 	END IF;
 	PERFORM dmshook._check_filter(match::text);
 	ids := ARRAY(SELECT e.id FROM dmshook.event e
-		WHERE e.erased_at IS NULL AND (e.entity = entity AND e.key = key OR match IS NOT NULL AND dmshook._erase_matches(match::text, e))
+		WHERE CASE WHEN e.erased_at IS NULL THEN e.entity = entity AND e.key = key OR match IS NOT NULL AND dmshook._erase_matches(match::text, e)
+			-- erased for somebody else, by whom this one was there too
+			ELSE match IS NOT NULL AND (dmshook._blanked(e, match::text)).who::text <> e.who::text END
 		ORDER BY e.id FOR UPDATE);
 	events := cardinality(ids);
 
