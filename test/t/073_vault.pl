@@ -139,6 +139,8 @@ wait_test('sealed', 'false');
 is($server->sql(q{SELECT error, hint FROM dmshook.test_webhook('sealed')}),
 	"its secret \"headers\" is encrypted with key $id[1], which is not in dmshook.secret_key_file|"
 	  . 'Add this key to the file as a further line, then SELECT pg_reload_conf(). If it is lost, set the secret again.', 'a test says which key it lacks');
+is($server->sql(q{SELECT count(*) FROM dmshook.attempts WHERE webhook = 'sealed' AND kind = 'test' AND outcome = 'internal_error' AND event_type = 'webhook.test' AND payload::json->>'test' = 'true'}),
+	$server->sql(q{SELECT count(*) FROM dmshook.attempts WHERE webhook = 'sealed' AND outcome = 'internal_error'}), 'its row in the log can be read');
 my $from = @{ [ $receiver->requests ] };
 $server->sql(q{INSERT INTO vehicle VALUES (1, 'new')});
 $server->wait_sql(q{SELECT count(*) = 1 FROM dmshook.deliveries WHERE webhook = 'open' AND state = 'delivered'});

@@ -17,9 +17,13 @@ my $certs = certs();
 # of the caller's plan, holds one: what is found was put there by us.
 #
 my %canary = (
-	(map { $_ => "canary-$_-7Qp/x+Zt9=" } qw(basic bearer api_key header refused url smtp other github)),
+	(map { $_ => "canary-$_-7Qp/x+Zt9=" } qw(basic bearer api_key header refused url smtp other github oauth oauth_body password_file proxy)),
 	map { my $n = $_; $n => 'whsec_' . encode_base64(join('', map { chr((7 * length($n) + 29 * ord($n) + 13 * $_) % 256) } 1 .. 32), '') } qw(signing older),
 );
+# in the middle of the private key of a certificate; and an access token, whose name the receiver takes out of its URL
+my $client_key = slurp_file("$certs/client.key");
+$canary{mtls} = (split /\n/, $client_key)[2];
+$canary{token} = 'canary-token-7Qp.1';
 my $key = join '', map { chr((41 * $_ + 5) % 256) } 1 .. 32;
 $canary{keyfile} = encode_base64($key, '');
 $canary{control} = 'canary-of-control-found';	# what is no secret must be found: the scans work
@@ -34,16 +38,19 @@ sub put
 	return "$tmp/$file";
 }
 put("canary_$_", $canary{$_}) for keys %canary;
+put('canary_client_key', $client_key);
 
 # The forms in which they might be found: as they are, in base64 as for basic, without prefix, and the raw key.
 my %form = map { ($_ => $canary{$_}) } keys %canary;
 $form{basic_header} = encode_base64("user:$canary{basic}", '');
+$form{"${_}_encoded"} = $canary{$_} =~ s{([^A-Za-z0-9._~-])}{sprintf '%%%02X', ord $1}ger for qw(oauth oauth_body);
+$form{proxy_header} = encode_base64("dms:$canary{proxy}", '');
+$form{oauth_header} = encode_base64("dms:$form{oauth_encoded}", '');
 $form{"bare_$_"} = $canary{$_} =~ s/^whsec_//r for qw(signing older);
 $form{raw_key} = $key;
 $form{hex_key} = unpack 'H*', $key;
 # the begin of each is enough
-my %needle = map { ($_ => substr $form{$_}, 0, $_ eq 'control' ? 99 : $_ =~ /key|bare|header$/ ? 20 : 14 + length $_) } keys %form;
-my $any = join '|', map { quotemeta $needle{$_} } grep { $_ ne 'control' } sort keys %needle;
+my %needle = map { ($_ => substr $form{$_}, 0, /control|token|encoded/ ? 99 : /key|bare|_header|mtls/ ? 20 : 14 + length $_) } keys %form;
 
 sub found
 {
@@ -63,6 +70,7 @@ shared_preload_libraries = 'dmshook, pg_stat_statements, auto_explain'
 dmshook.secret_key_file = '@{[ put('keys', "$canary{keyfile}\n") ]}'
 dmshook.smtp_url = 'smtp://localhost:$mail_port'
 dmshook.smtp_password_file = '@{[ put('password', "postmaster:$canary{smtp}\n") ]}'
+dmshook.proxy_password_file = '@{[ put('proxy', "dms:$canary{proxy}\n") ]}'
 dmshook.alert_mail_to = 'ops\@example.com'
 dmshook.alert_mail_delay = 1s
 log_min_messages = debug5
@@ -126,7 +134,17 @@ my $headers = q{json_build_object('X-Secret', canary('header'))};
 #
 # Every kind of secret at every kind of receiver; all that admins can call
 #
+put('canary_token_url', $receiver->url('/token/canary-token-7Qp'));
+put('canary_broken_url', $receiver->url('/token/canary-broken'));
+$auth{oauth} = q{json_build_object('kind', 'oauth2', 'token_url', canary('token_url'), 'client_id', 'dms', 'client_secret', canary('oauth'))};
+$auth{oauth_body} = q{json_build_object('kind', 'oauth2', 'token_url', canary('broken_url'), 'client_id', 'dms', 'client_secret', canary('oauth_body'), 'client_auth', 'body')};
+$auth{mtls} = qq{json_build_object('kind', 'mtls', 'certificate', pg_read_file('$certs/client.pem'), 'key', canary('client_key'))};
+$auth{password_file} = qq{json_build_object('kind', 'basic', 'username', 'user', 'password_file', '$tmp/canary_password_file')};
+$receiver->set_token('canary-broken', 400);		# repeats what it was sent
+my $asks = DmshookTest::Receiver->new(client_ca => "$certs/ca.pem");
+
 my %path = (
+	oauth => $receiver->url('/mirror'), oauth_body => $receiver->url('/mirror'), mtls => $asks->url('/ok'), password_file => $receiver->url('/mirror'),
 	basic => $receiver->url('/mirror'), bearer => $receiver->url('/mirror/500'), api_key => $receiver->url('/mirror/302'),
 	redirect => $receiver->url('/mirror/301'), reset => $receiver->url('/reset'), garbage => $receiver->url('/garbage'),
 	unknown => $unknown->url('/ok'), mute => $mute->url('/ok'), refused => 'https://localhost:' . PostgreSQL::Test::Cluster::get_free_port() . '/', dns => 'https://nobody.invalid/',
@@ -143,7 +161,7 @@ run(qq{SELECT ok, status, response, error, hint FROM dmshook.test_webhook('$_')}
 run(q{INSERT INTO vehicle SELECT i, 'new' FROM generate_series(1, 3) i; UPDATE vehicle SET status = 'sold'});
 $server->wait_sql(q{SELECT count(*) > 0 AND count(*) FILTER (WHERE state <> 'delivered') = 0 FROM dmshook.deliveries WHERE webhook = 'basic'});
 # each has failed as often as its breaker allows
-$server->wait_sql(q{SELECT count(DISTINCT webhook) = 9 FROM dmshook.attempts WHERE webhook <> 'basic' AND kind = 'delivery'});
+$server->wait_sql(q{SELECT count(DISTINCT webhook) = 13 FROM dmshook.attempts WHERE webhook <> 'basic' AND kind = 'delivery'});
 run(q{SELECT * FROM dmshook.preview('basic')});
 run(q{SELECT * FROM dmshook.explain('bearer', (SELECT max(message_id) FROM dmshook.deliveries))});
 run(q{SELECT * FROM dmshook.check()});
@@ -156,14 +174,21 @@ is(run(q{SELECT dmshook.alter_webhook('reset', options => '{"signature": ["githu
 run(q{SELECT dmshook.sign(canary('signing'), 'msg_1', now(), 'body') IS NULL, dmshook.verify(canary('github'), '{"x-hub-signature-256": "sha256=00"}', 'body')});
 run(q{SELECT dmshook.alter_webhook('redirect', new_name => 'renamed')});
 is(run(q{SELECT dmshook.reencrypt_secrets()}), '', 'encrypted again');
+unlike(run("SELECT * FROM $_"), qr/ERROR/, $_ =~ s/\(.*//sr) for q{dmshook.retry_schedule('basic')}, q{dmshook.acknowledge((SELECT min(id) FROM dmshook.alerts))},
+	q{dmshook.define_event_type('vehicle.lost', 'vehicle', 'It was lost')}, q{dmshook.watch('vehicle', 'vehicle.lost', 'delete')}, q{dmshook.unwatch('vehicle')},
+	q{dmshook.watch_customer('vehicle')}, q{dmshook.watch_deal('vehicle', 'status')}, q{dmshook.watch_job('vehicle', 'status')}, q{dmshook.unwatch_all()},
+	q{dmshook.sequence_of((SELECT max(message_id) FROM dmshook.deliveries))}, q{dmshook.erase('vehicle', '{"id": 1}')};
+run(q{CREATE ROLE clerk; SELECT dmshook.grant_viewer('clerk', payloads => true); SELECT dmshook.grant_admin('clerk'); SELECT dmshook.grant_emitter('clerk'); SELECT dmshook.revoke_all('clerk')});
+fails('a claim', q{SELECT dmshook.claim_database('copy')}, 'claimed already');
+run(q{SELECT dmshook.cancel(webhook, message_id) FROM dmshook.deliveries WHERE state = 'retrying' LIMIT 1; SELECT dmshook.redeliver(webhook, message_id) FROM dmshook.deliveries WHERE state = 'delivered' LIMIT 1});
 run(qq{SELECT dmshook.emit('vehicle.sold', 'vehicle', '{"id": 9}', json_build_object('note', canary('control'))::jsonb)});
 run(qq{DO \$\$ BEGIN RAISE LOG '%', canary('control'); END \$\$});
 
 # what the receivers were sent
 my ($mirrored) = $receiver->requests(sub { $_[0]{path} eq '/mirror' });
 is($mirrored->{headers}{'x-secret'}, $canary{header}, 'the receiver gets the secrets');
-my @logged = split /\n/, $server->sql(q{SELECT response_headers || ' ' || response_body FROM dmshook.attempts WHERE webhook IN ('basic', 'bearer', 'api_key') AND kind = 'test'});
-is(scalar(grep { /"x-secret": "\*\*\*"/ && /"webhook-signature": "v1,/ } grep { /mirror|webhook/ } @logged), 3, 'what they send back is logged with the secrets masked');
+my @logged = split /\n/, $server->sql(q{SELECT response_headers || ' ' || response_body FROM dmshook.attempts WHERE webhook IN ('basic', 'bearer', 'api_key', 'oauth', 'password_file') AND kind = 'test'});
+is(scalar(grep { /"x-secret": "\*\*\*"/ && /"webhook-signature": "v1,/ } grep { /mirror|webhook/ } @logged), 5, 'what they send back is logged with the secrets masked');
 is($server->sql(q{SELECT count(*) FROM dmshook.attempts WHERE webhook = 'basic' AND kind = 'test' AND response_body ~ '"authorization": "Basic \*\*\*"' AND response_headers::text ~ 'X-Mirror.*Basic \*\*\*'}),
 	1, 'also what our Authorization header had');
 
@@ -184,6 +209,11 @@ fails("auth: $_", qq{SELECT dmshook.create_webhook('bad', '$url', '{*}', auth =>
 	q{json_build_object('kind', 'basic', 'username', 'a:b', 'password', canary('refused'))}, q{json_build_object('kind', 'basic', 'password', canary('refused'))},
 	q{json_build_object('kind', 'api_key', 'header', 'Host', 'key', canary('refused'))}, q{to_json(canary('refused'))},
 	q{json_build_object('kind', 'bearer', 'token', canary('refused'), 'more', canary('refused'))};
+fails('a key of another certificate', qq{SELECT dmshook.create_webhook('bad', '$url', '{*}', auth => json_build_object('kind', 'mtls', 'certificate', pg_read_file('$certs/good.pem'), 'key', canary('client_key'))::jsonb)}, 'HINT');
+fails('a key that is none', qq{SELECT dmshook.create_webhook('bad', '$url', '{*}', auth => json_build_object('kind', 'mtls', 'certificate', pg_read_file('$certs/client.pem'), 'key', translate(canary('client_key'), 'ABC', 'BCA'))::jsonb)}, 'HINT');
+fails('a file that has no password', qq{SELECT dmshook.create_webhook('bad', '$url', '{*}', auth => '{"kind": "bearer", "token_file": "$tmp/canary_client_key"}')}, 'HINT');
+fails('a token URL with a password', qq{SELECT dmshook.create_webhook('bad', '$url', '{*}', auth => json_build_object('kind', 'oauth2', 'token_url', 'https://dms:' || canary('url') || '\@localhost/', 'client_id', 'dms', 'client_secret', canary('oauth'))::jsonb)}, 'URL|HINT');
+fails('another receiver', q{SELECT dmshook.alter_webhook('oauth', url => 'https://elsewhere.example/')}, 'another receiver');
 fails("headers: $_", qq{SELECT dmshook.alter_webhook('basic', headers => ($_)::jsonb)}, 'header') for
 	q{json_build_object('X-A', canary('refused', chr(13)))}, q{json_build_object('webhook-id', canary('refused'))}, q{json_build_object('Authorization', canary('refused'))},
 	q{json_build_object('X-A', json_build_object('x', canary('refused')))}, q{json_build_array(canary('refused'))}, q{json_build_object('X-A', repeat(canary('refused'), 1000))};
@@ -228,6 +258,19 @@ $node->reload;
 $server->wait_sql(q{SELECT ok FROM dmshook.test_webhook('basic')});
 run(q{SELECT dmshook.drop_webhook('mute'); SELECT dmshook.drop_webhook('dns')});
 
+# a proxy that does not know the password
+my $proxy_pid = IPC::Open2::open2(my $proxy_out, my $proxy_in, '/usr/bin/python3', "$DmshookTest::top/test/receiver/proxy.py", "$tmp/proxied", '--answer', '407');
+my ($proxy_port) = readline($proxy_out) =~ /^port: (\d+)$/ or die 'the proxy did not start';
+run("ALTER SYSTEM SET dmshook.proxy = 'http://localhost:$proxy_port'");
+$node->reload;
+$server->wait_sql(q{SELECT error ~ 'proxy' FROM dmshook.test_webhook('basic')});
+like(slurp_file("$tmp/proxied"), qr/"user": "dms:\Q$canary{proxy}\E"/, 'it was told');
+run('ALTER SYSTEM RESET dmshook.proxy');
+$node->reload;
+$server->wait_sql(q{SELECT ok FROM dmshook.test_webhook('basic')});
+close $proxy_in;
+waitpid $proxy_pid, 0;
+
 # a mail server that does not know the password
 $server->wait_log(qr/could not be mailed/);
 
@@ -241,6 +284,11 @@ SKIP: {
 	skip 'root may look at everything', 1 if $> == 0 && memory(1);
 	ok(memory($postmaster) && !memory($pid), 'the dispatcher\'s memory cannot be read, as the postmaster\'s can');
 }
+
+# nothing was left out
+my $this = slurp_file(__FILE__);
+is(join(' ', grep { $this !~ /\b$_\b/ } split /\n/, $server->sql(q{SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'dmshook'::regnamespace AND proname !~ '^_' AND prorettype <> 'trigger'::regtype})),
+	'', 'every function was called');
 
 #
 # The search: heap, indexes, WAL, statistics, everything that the server wrote
