@@ -129,7 +129,7 @@ SELECT r.role, count(*) FILTER (WHERE pg_temp.as_role(r.role, format('SELECT cou
 SET ROLE "reg ""admin""";
 SELECT webhook, hint FROM dmshook.create_webhook('B', 'https://example.com/b', '{vehicle.*}', auth => '{"kind": "bearer", "token": "canary"}', filter => '$.data.record.price > 1', enabled => true);
 SELECT dmshook.alter_webhook('B', url => 'https://EXAMPLE.com/elsewhere');
--- fail: credentials are not taken elsewhere by who cannot read them
+-- fail: credentials are not taken elsewhere by who cannot read them (nor by anybody)
 SELECT dmshook.alter_webhook('B', url => 'https://example.com:8443/b');
 SELECT dmshook.alter_webhook('B', url => 'https://example.org/b', auth => NULL, headers => '{}');
 SELECT dmshook.alter_webhook('A', url => 'https://example.org/b', auth => '{"kind": "none"}');

@@ -544,7 +544,6 @@ BEGIN
 	END IF;
 	IF url IS NOT NULL THEN
 		PERFORM dmshook._check_url(url);
-		PERFORM dmshook._check_moved(w, url, auth, headers, caller);
 		n.url := url;
 		what := what || CASE WHEN url <> w.url THEN format('url %s (was %s)', url, w.url) END;
 	END IF;

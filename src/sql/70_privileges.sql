@@ -36,11 +36,11 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		('a', '{_note_caller, _create_webhook, _alter_webhook, _reencrypt_secrets, _set_triggers, _claim_if_new, _warn_not_preloaded}'),
 		('a', '{_watchable, _column_refs, _quote_item, _rule_test, _event_entity, _related_args, _watch_head, _watch, _watch_one, _rows_now, _trigger_rules, _without_type}'),
 		-- its owner's
-		('', '{capture, _rights, _grant, _noted_caller, _set_trigger, _check_moved}'),
+		('', '{capture, _rights, _grant, _noted_caller, _set_trigger}'),
 		('', '{_check_url, _check_options, _check_auth, _check_headers, _check_secret, _check_name, _check_events, _check_types, _check_method, _check_filter, _check_transform}'),
 		('', '{_check_dispatcher, _check_identity, _check_backlog, _check_scrub, _check_alerts, _check_mail, _mail_state, _check_webhooks, _pattern_valid, _distance, _nearest}'),
 		('', '{_secret_kind, _secret_kinds, _public_key, _check_signature_headers, _fit_secrets, _shown_secret, _main_scheme, _receiver_hint, _made_hint, _replace_secret, _remove_expired_secrets}'),
-		('', '{_auth_files, _auth_expiry, _url_origin, _check_move}'),
+		('', '{_auth_files, _auth_expiry, _url_origin, _check_move, _ca_expires, _ca_hint}'),
 		('', '{_generate_secret, _secret_put, _secrets, _secret, _put_secret, _seal, _unseal, _unseal_problem, _vault, _check_vault, _check_certificates, _retry_delays, _timeout, _preloaded, _wake, _is_own, _test, _attempt_row}'),
 		('', '{_identity, _identity_matches, _advance_sequence, _repair, _disarm, _unsent_hint, _method_hint, _count_skipped, _count_expired, _count_words, _proven, _untested_hint, _check_body}'),
 		('', '{_webhook, _webhook_ever, _write_version, _write_subscription, _changed, _disable_failing, _notice, _sample, _test_event, _try_filter}'),
@@ -150,24 +150,3 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION dmshook.revoke_all IS 'take from a role all that it was granted in dmshook';
-
-/*
- * Credentials go to nobody but the receiver that they were given for: an admin, who cannot read them,
- * must not have them sent to an address of his choice either.
- */
-CREATE FUNCTION dmshook._check_moved(w dmshook.webhook, url text, auth jsonb, headers jsonb, caller text) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-	origin CONSTANT text := '^[^/]*//[^/?#]*';
-BEGIN
-	IF lower(substring(url FROM origin)) IS DISTINCT FROM lower(substring(w.url FROM origin))
-		AND (w.auth_kind <> 'none' AND auth IS NULL OR w.header_names <> '{}' AND headers IS NULL)
-		AND NOT has_table_privilege(caller, 'dmshook.webhook_secret', 'SELECT')
-	THEN
-		RAISE EXCEPTION 'webhook "%" has credentials for another host', w.name USING ERRCODE = 'insufficient_privilege',
-			HINT = 'Give auth and headers again, as the new host wants them, or {"kind": "none"} and {}, in the same call.';
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION dmshook._check_moved IS 'raise an error when a new URL would take credentials to another host';
