@@ -33,6 +33,10 @@ PG_CPPFLAGS := -isystem $(shell $(PG_CONFIG) --includedir-server) -DDMSHOOK_VERS
 # only entry points are visible; before 16 PostgreSQL left PGDLLEXPORT empty
 PG_CFLAGS    = -fvisibility=hidden
 PG_CPPFLAGS += -DPGDLLEXPORT='__attribute__((visibility("default")))'
+# 18 has a specifier in front (pg_noreturn) instead of this one
+ifneq ($(filter 18 19 20,$(shell $(PG_CONFIG) --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')),)
+PG_CPPFLAGS += -D'pg_attribute_noreturn()=__attribute__((noreturn))'
+endif
 SHLIB_LINK   = $(LIB_LIBS)
 EXTRA_CLEAN  = dmshook--*.sql tmp_install tmp_check tmp_check_* test-logs test/build output_iso
 

@@ -1,15 +1,10 @@
 /*
  * compat.h - what PostgreSQL 15 to 19 call differently. Included by the .c files
  * that use one of these, after postgres.h. The oldest name is ours here, so that code reads
- * the same for every major; what only one file needs stands in that file.
+ * the same for every major; what only one file needs stands in that file (pg_attribute_noreturn(): the Makefile).
  */
 #ifndef DMSHOOK_COMPAT_H
 #define DMSHOOK_COMPAT_H
-
-/* 18 has a specifier in front (pg_noreturn) instead */
-#ifndef pg_attribute_noreturn
-#define pg_attribute_noreturn() __attribute__((noreturn))
-#endif
 
 /* 16 made one function of those per catalogue; they want catalog/pg_class.h, pg_proc.h, pg_database.h */
 #if PG_VERSION_NUM >= 160000
