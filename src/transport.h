@@ -74,7 +74,7 @@ typedef struct DmshookTransfer
 	int			http_version;	/* 10, 11, 20; 0: no response */
 	char		tls_version[12];	/* "TLSv1.3" */
 	int			tls_cipher;		/* its number in IANA's registry; 0: none */
-	int64		certificate_expires;	/* the receiver's, seconds since 1970; 0: not known, or the connection is no new one */
+	int64		certificate_expires;	/* the receiver's, seconds since 1970; 0: not known, or looked at before */
 	char	   *response_headers;	/* zero-terminated, capped, raw bytes of the peer; NULL: none */
 	size_t		response_headers_len;
 	char	   *response_body;	/* capped to dmshook.response_limit; raw bytes; NULL: none */

@@ -107,6 +107,7 @@ transport_handle_setup(TransportHandle *handle, const DmshookEndpoint *endpoint)
 		return "libcurl refused an option, or memory is short";
 
 	transport_egress_bar(handle, endpoint);
+	handle->certificate_unseen = true;
 	handle->url_has_query = false;
 	handle->patience = Max(Min(endpoint->connect_timeout, endpoint->timeout), 1000);
 	handle->serial = endpoint->serial;
@@ -559,8 +560,9 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 		DmshookTransfer *pub = &handle->transfer->pub;
 
 		strlcpy(pub->tls_version, transport_tls_version(tls->internals, &pub->tls_cipher), sizeof(pub->tls_version));
-		if (handle->tls_begun_at != 0)
+		if (handle->tls_begun_at != 0 || handle->certificate_unseen)
 			pub->certificate_expires = transport_tls_expires(tls->internals);
+		handle->certificate_unseen = false;
 	}
 	return CURL_PREREQFUNC_OK;
 }

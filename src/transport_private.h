@@ -63,6 +63,7 @@ typedef struct TransportHandle
 	size_t		own_size;
 	bool		has_body;		/* by the method */
 	int			patience;		/* ms without an acknowledgement, then a connection is dead */
+	bool		certificate_unseen; /* no request of this endpoint has looked at it: the next does, also on a kept connection (another webhook's) */
 	bool		proxied;		/* it goes through dmshook.proxy */
 	TransportRefusal barred;	/* never to be sent, by its URL alone: blocked and blocked_why say more */
 	bool		url_has_query;	/* the URL that curl has is not the endpoint's alone */
