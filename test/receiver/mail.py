@@ -1,8 +1,8 @@
 """A mail server for tests: aiosmtpd on 127.0.0.1. It ends when its standard input does.
 
-mail.py PORT FILE [--cert PEM --key PEM] [--auth USER:PASSWORD] [--refuse ADDRESS] [--mute COMMAND]
+mail.py PORT FILE [--cert PEM --key PEM] [--auth USER:PASSWORD] [--refuse ADDRESS] [--mute COMMAND] [--smtps yes]
 
-With a certificate it offers STARTTLS and wants it; with --auth it takes no mail without. Each mail is a line of JSON
+With a certificate it offers STARTTLS and wants it (with --smtps it speaks TLS from the beginning); with --auth it takes no mail without. Each mail is a line of JSON
 in FILE. --mute: that command is never answered.
 """
 import argparse
@@ -19,7 +19,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 parser = argparse.ArgumentParser()
 parser.add_argument('port', type=int)
 parser.add_argument('file')
-for option in 'cert', 'key', 'auth', 'refuse', 'mute':
+for option in 'cert', 'key', 'auth', 'refuse', 'mute', 'smtps':
     parser.add_argument('--' + option)
 args = parser.parse_args()
 logging.disable(logging.CRITICAL)
@@ -36,7 +36,7 @@ class Handler:
         raw = envelope.content
         message = email.message_from_bytes(raw, policy=email.policy.default)
         line = json.dumps({
-            'from': envelope.mail_from, 'rcpt': envelope.rcpt_tos, 'helo': session.host_name, 'tls': session.ssl is not None,
+            'from': envelope.mail_from, 'rcpt': envelope.rcpt_tos, 'helo': session.host_name, 'tls': server.transport.get_extra_info('sslcontext') is not None,
             'user': session.auth_data, 'header': {k: str(v) for k, v in message.items()}, 'body': message.get_content(),
             'raw': raw.decode('latin-1'), 'defects': len(message.defects) + sum(len(v.defects) for v in message.values()),
         })
@@ -65,9 +65,10 @@ async def main():
         context.load_cert_chain(args.cert, args.key)
     loop = asyncio.get_running_loop()
     await loop.create_server(lambda: Server(
-        Handler(), hostname='mail.example.com', loop=loop, tls_context=context, require_starttls=bool(context),
-        authenticator=authenticate if args.auth else None, auth_required=bool(args.auth), auth_require_tls=bool(context),
-        enable_SMTPUTF8=False), '127.0.0.1', args.port)
+        Handler(), hostname='mail.example.com', loop=loop, tls_context=None if args.smtps else context, require_starttls=bool(context and not args.smtps),
+        authenticator=authenticate if args.auth else None, auth_required=bool(args.auth), auth_require_tls=bool(context and not args.smtps),
+        enable_SMTPUTF8=False), '127.0.0.1', args.port,
+        ssl=context if args.smtps else None)
     print('ready', flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

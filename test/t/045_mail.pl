@@ -207,6 +207,30 @@ cmp_ok(time - $before, '<', 30, 'a server that does not answer QUIT holds up nob
 stop_mail_server($smtp);
 
 #
+# TLS from the beginning; ten thousand that are given up are one mail, and the next one of that comes in an hour
+#
+$smtp = mail_server(cert => "$certs/good.pem", key => "$certs/good.key", auth => 'postmaster:s3cret:word', smtps => 'yes');
+chmod 0600, $password_file;
+set(smtp_url => "smtps://localhost:$port/db.example.com", smtp_password_file => $password_file, alert_mail_to => 'night@example.com');	# who has had no such mail yet
+$n = mails();
+$server->sql(q{INSERT INTO dmshook.alert (webhook, kind, detail) SELECT id, 'delivery_exhausted', '{"count": 1}' FROM dmshook.webhook, generate_series(1, 3000) WHERE name = 'Second'});
+set(alert_mail_delay => '1s');
+@now = wait_mails($n + 1);
+ok($now[$n]{tls}, 'smtps://: TLS from the beginning');
+is($now[$n]{user}, 'postmaster', '... and the password');
+like($now[$n]{header}{Subject}, qr/Second: a delivery was given up, and \d{4} more$/, 'three thousand notices are one mail');
+like($now[$n]{body}, qr/^\d+ more are not listed\.$/m, '... which lists some of them');
+$server->wait_sql(q{SELECT count(*) = 0 FROM dmshook.alerts WHERE sent_to IS NULL AND kind = 'delivery_exhausted'});
+$server->sql(q{INSERT INTO dmshook.alert (webhook, kind, detail) SELECT id, 'delivery_exhausted', '{"count": 1}' FROM dmshook.webhook WHERE name = 'Second'});
+set(alert_mail_delay => '1s');
+$server->wait_sql(q{SELECT clock_timestamp() > max(at) + interval '3 s' FROM dmshook.alert WHERE kind = 'delivery_exhausted'});
+$server->sql(q{INSERT INTO dmshook.alert (webhook, kind) SELECT id, 'disabled' FROM dmshook.webhook WHERE name = 'Well'});
+set(alert_mail_delay => '1s');
+@now = wait_mails($n + 2);
+like($now[$n + 1]{header}{Subject}, qr/Well was disabled, and 1 more$/, 'another one is held for an hour, unless something else is mailed');
+stop_mail_server($smtp);
+
+#
 # Settings and options are checked
 #
 set(alert_mail_to => '');
