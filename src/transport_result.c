@@ -585,8 +585,8 @@ explain_tls(Failure *f)
 	else if (says(f, "certificate required") || says(f, "handshake failure") || says(f, "bad certificate"))
 		say(f, DMSHOOK_TLS_ERROR, "The receiver may want a client certificate (auth kind mtls), or has no cipher in common, or does not know this host name.",
 			"%s%s port %d refused the TLS handshake: %s.", f->host, f->address, f->port, f->detail);
-	else if (says(f, "SSL_ERROR_SYSCALL") || says(f, "Connection reset") || says(f, "unexpected eof"))
-		say(f, DMSHOOK_TLS_ERROR, "Check that it is an HTTPS port, and the receiver's or its proxy's log; a firewall may end such connections, too.",
+	else if (says(f, "SSL_ERROR_SYSCALL") || says(f, "Connection reset") || says(f, "unexpected eof") || says(f, "Broken pipe"))
+		say(f, DMSHOOK_TLS_ERROR, "Check that it is an HTTPS port, and the receiver's or its proxy's log; a firewall may end such connections, too, and so may a receiver that wants (another) client certificate.",
 			"%s%s port %d ended the connection during the TLS handshake.", f->host, f->address, f->port);
 	else
 		say(f, DMSHOOK_TLS_ERROR, "See the receiver's or its proxy's log for its side.",
