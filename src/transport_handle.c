@@ -45,6 +45,8 @@ static bool setup_tls(TransportHandle *handle, const DmshookEndpoint *endpoint);
 static bool setup_method(TransportHandle *handle, const DmshookEndpoint *endpoint);
 static bool set_url(TransportHandle *handle, TransportTransfer *transfer);
 static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address);
+static void listen_to_curl(TransportHandle *handle);
+static int	begin_lookup(void *resolver, void *reserved, void *arg);
 static CURLcode begin_tls(CURL *easy, void *context, void *arg);
 static int	close_socket(void *arg, curl_socket_t fd);
 static int	before_request(void *arg, char *remote, char *local, int remote_port, int local_port);
@@ -257,7 +259,6 @@ setup_options(TransportHandle *handle, const DmshookEndpoint *endpoint)
 {
 	SET(CURLOPT_CURLU, handle->url);
 	SET(CURLOPT_PRIVATE, handle);
-	SET(CURLOPT_ERRORBUFFER, handle->errbuf);
 	SET(CURLOPT_SHARE, transport_settings.share);
 
 	/* nothing that the environment or a file of the server's owner could add */
@@ -290,6 +291,8 @@ setup_options(TransportHandle *handle, const DmshookEndpoint *endpoint)
 	else
 		SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
 
+	SET(CURLOPT_RESOLVER_START_FUNCTION, begin_lookup);
+	SET(CURLOPT_RESOLVER_START_DATA, handle);
 	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
 	SET(CURLOPT_OPENSOCKETDATA, handle);
 	SET(CURLOPT_CLOSESOCKETFUNCTION, close_socket);
@@ -404,6 +407,7 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 	}
 
 	if (curl_easy_setopt(handle->easy, CURLOPT_HTTPHEADER, first.next) != CURLE_OK ||
+		curl_easy_setopt(handle->easy, CURLOPT_ERRORBUFFER, NULL) != CURLE_OK ||	/* see listen_to_curl() */
 		curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 0L) != CURLE_OK)	/* see before_request() */
 		return "libcurl refused an option";
 
@@ -453,6 +457,26 @@ set_url(TransportHandle *handle, TransportTransfer *transfer)
 }
 
 /*
+ * From here on curl's words are about this request. Before, while it looks for a connection, it
+ * says what became of dead ones that it finds and drops; and the first word is
+ * the one that it keeps.
+ */
+static void
+listen_to_curl(TransportHandle *handle)
+{
+	handle->errbuf[0] = '\0';
+	(void) curl_easy_setopt(handle->easy, CURLOPT_ERRORBUFFER, handle->errbuf);
+}
+
+/* No kept connection was found, the name is looked up. */
+static int
+begin_lookup(void *resolver pg_attribute_unused(), void *reserved pg_attribute_unused(), void *arg)
+{
+	listen_to_curl(arg);
+	return 0;
+}
+
+/*
  * The guard. curl calls this with the very address that it connects to next,
  * for each new connection, after DNS: so neither rebinding nor an odd way to write an
  * address can pass it. Refused: curl tries the name's next address.
@@ -476,6 +500,7 @@ open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_s
 	memcpy(&handle->tried, &address->addr, len);
 	handle->tls_begun_at = 0;
 	handle->sent = false;		/* a kept connection had died, and curl begins again */
+	listen_to_curl(handle);
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
 		return CURL_SOCKET_BAD;
@@ -553,6 +578,7 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 	 */
 	if (curl_easy_setopt(handle->easy, CURLOPT_FRESH_CONNECT, 1L) != CURLE_OK)
 		return CURL_PREREQFUNC_ABORT;
+	listen_to_curl(handle);
 	handle->sent = true;
 	if (curl_easy_getinfo(handle->easy, CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK &&
 		tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL)
