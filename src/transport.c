@@ -24,12 +24,19 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #include "transport_private.h"
+
+/* Bytes: of free heap that the process keeps, and that it grows by. */
+#define HEAP_TO_KEEP	(4 * 1024 * 1024)
+#define HEAP_STEP		(256 * 1024)
 
 #define SERIAL_BUCKETS	64		/* power of two */
 #define HOST_BUCKETS	256
@@ -97,6 +104,14 @@ dmshook_transport_init(void)
 {
 	for (int i = 0; i < SERIAL_BUCKETS; i++)
 		dlist_init(&idle_by_serial[i]);
+#ifdef __GLIBC__
+	/*
+	 * What a turn and curl take and give back stays with the process: glibc would
+	 * return it to the kernel, and get it again zeroed, some hundred times a second.
+	 */
+	(void) mallopt(M_TRIM_THRESHOLD, HEAP_TO_KEEP);
+	(void) mallopt(M_TOP_PAD, HEAP_STEP);
+#endif
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
 		(transport_settings.share = curl_share_init()) == NULL)
 		ereport(ERROR,
