@@ -48,5 +48,7 @@ for my $table (@tables)
 	my ($before, $after) = map { $_->{$table} } @size;
 	cmp_ok($after, '<=', 1.6 * $before + 131072, "$table: as large after a month as after ten days ($before, $after bytes)");
 }
+my ($ten, $month) = map { my $of = $_; my $sum = 0; $sum += $of->{$_} for @tables; $sum } @size;
+cmp_ok($month, '<=', 1.3 * $ten, "all of them: at most 1.3 times ($ten, $month bytes)");
 
 done_testing();
