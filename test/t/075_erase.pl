@@ -152,6 +152,10 @@ $server->wait_sql(q{SELECT count(*) = 0 FROM dmshook.deliveries WHERE entity_key
 $server->wait_sql(q{SELECT sum(in_flight) = 0 FROM dmshook.dispatchers});
 $server->wait_sql(q{SELECT count(*) = 0 FROM dmshook.dispatchers WHERE waiting > 0});
 is($server->sql(qq{SELECT count(*) FROM dmshook.$_ v WHERE v::text ~ '$busy'}), '0', "$_: nothing was logged of it afterwards") for qw(event attempt webhook_state alert);
+diag($server->sql(qq{SELECT w.name, a.event, a.at, a.kind, a.outcome, a.final, c.at AS ordered, c.done_at, e.erased_at, left(a.response_body, 60), left(a.error, 60), a.duration_us
+	FROM dmshook.attempt a JOIN dmshook.webhook w ON w.id = a.webhook JOIN dmshook.event e ON e.id = a.event, (SELECT * FROM dmshook.command WHERE kind = 'erase' ORDER BY id DESC LIMIT 1) AS c
+	WHERE a::text ~ '$busy' ORDER BY a.id LIMIT 5}))
+  if $server->sql(qq{SELECT count(*) FROM dmshook.attempt v WHERE v::text ~ '$busy'}) > 0;
 $server->wait_sql('SELECT count(*) = 0 FROM dmshook.scrub');
 is(files_with($busy), '', '... nor left in a file');
 
