@@ -253,6 +253,8 @@ end_filtered(DmshookFlight *flight, const DmshookFault *fault)
 							"Mend the filter with dmshook.alter_webhook(): what failed is judged by the new one when it is tried again.");
 		return;
 	}
+	/* nothing was sent, so there is no body, also where a transform has made one */
+	dmshook_flight_strip(flight);
 	a->at = GetCurrentTimestamp();
 	a->attempt = flight->entry->attempts;
 	flight->text = MemoryContextStrdup(deliver_context, fault->message);
