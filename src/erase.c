@@ -24,6 +24,7 @@
 #include "deliver.h"
 #include "erase.h"
 #include "feed.h"
+#include "notice.h"
 #include "roster.h"
 
 #define SCRUB_PAGES		100		/* cleaned in a transaction */
@@ -76,6 +77,7 @@ dmshook_erase_mark(const DmshookCommand *command)
 	}
 	dmshook_feed_erase_tests();
 	dmshook_deliver_erase();
+	dmshook_notice_erase();
 	pfree(ids);
 }
 

@@ -30,6 +30,7 @@ typedef struct Notice
 	int			webhook;
 	const char *kind;
 	char	   *detail;			/* a JSON object */
+	bool		quotes;			/* its error may quote data of an event */
 } Notice;
 
 static dlist_head pending = DLIST_STATIC_INIT(pending);
@@ -47,7 +48,7 @@ append_member(StringInfo buf, const char *name, const char *value)
 }
 
 static void
-add(int webhook, unsigned notice, const char *detail)
+add(int webhook, unsigned notice, const char *detail, bool quotes)
 {
 	Notice	   *n;
 
@@ -57,8 +58,28 @@ add(int webhook, unsigned notice, const char *detail)
 	n->webhook = webhook;
 	n->kind = dmshook_notice_name(notice);
 	n->detail = MemoryContextStrdup(TopMemoryContext, detail);
+	n->quotes = quotes;
 	dlist_push_tail(&pending, &n->node);
 	npending++;
+}
+
+/* After erase(): what waits to be told does not quote what it erased, nor, for it is not known which does, anything else. */
+void
+dmshook_notice_erase(void)
+{
+	static const char erased[] = "{\"error\": \"erased\"}";
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pending)
+	{
+		Notice	   *n = dlist_container(Notice, node, iter.cur);
+
+		if (!n->quotes)
+			continue;
+		n->quotes = false;
+		pfree(n->detail);
+		n->detail = MemoryContextStrdup(TopMemoryContext, erased);
+	}
 }
 
 void
@@ -103,7 +124,7 @@ dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const D
 
 		/* given up: gathered; disabled: told by what disables it */
 		if (notice != 0 && notice != DMSHOOK_NOTICE_EXHAUSTED && notice != DMSHOOK_NOTICE_DISABLED)
-			add(webhook->id, notice, detail.data);
+			add(webhook->id, notice, detail.data, a->outcome == DMSHOOK_INTERNAL_ERROR);
 	}
 	pfree(detail.data);
 }

@@ -11,6 +11,7 @@
 #include "roster.h"
 
 /* A request ended, and this follows: remember what is to be told. */
+extern void dmshook_notice_erase(void);
 extern void dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const DmshookVerdict *verdict);
 
 /* So many of its deliveries have expired (committed). */

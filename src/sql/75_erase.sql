@@ -168,11 +168,24 @@ CREATE FUNCTION dmshook._erase_rest(ids bigint[], OUT done boolean, OUT failed i
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-	log record;
+	log     record;
+	recent  timestamptz := clock_timestamp() - interval '10 minutes';
+	notices bigint[];
+	tids    tid[];
 BEGIN
 	log := dmshook._erase_log(ids, true);
 	done := NOT log.rest;
 	failed := log.failed;
+	-- what was told while erase() ran, of errors that it took out of the log: it is not known any more which, so all
+	IF cardinality(failed) > 0 THEN
+		notices := ARRAY(SELECT e.id FROM dmshook.event e
+			WHERE e.type LIKE 'webhook.%' AND e.erased_at IS NULL AND e.at > recent AND dmshook._quotes_data(e.data #>> '{record,error}') ORDER BY e.id FOR UPDATE SKIP LOCKED);
+		PERFORM dmshook._erase_events(notices, NULL, true);
+		PERFORM dmshook._erase_log(notices, true);
+		tids := ARRAY(SELECT a.ctid FROM dmshook.alert a WHERE a.at > recent AND dmshook._quotes_data(a.detail->>'error') FOR UPDATE SKIP LOCKED);
+		PERFORM dmshook._to_scrub('dmshook.alert', tids);
+		UPDATE dmshook.alert a SET detail = a.detail - 'hint' || '{"error": "erased"}' WHERE a.ctid = ANY (tids);
+	END IF;
 	PERFORM dmshook._to_scrub('dmshook.webhook_state', ARRAY(SELECT s.ctid FROM dmshook.webhook_state s WHERE s.webhook = ANY (failed) AND dmshook._quotes_data(s.last_error)));
 	UPDATE dmshook.webhook_state s SET last_error = 'erased', last_hint = NULL WHERE s.webhook = ANY (failed) AND dmshook._quotes_data(s.last_error);
 END
