@@ -386,6 +386,19 @@ aside(void (*run) (void))
 	return error;
 }
 
+/* Nobody waits for it, so it is a warning; error may be NULL. */
+static void
+warn(ErrorData *error, const char *what, const char *hint)
+{
+	if (error == NULL)
+		return;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("%s: %s", what, error->message),
+			 errhint("%s", hint)));
+	FreeErrorData(error);
+}
+
 static void
 run_housekeeping(void)
 {
@@ -401,14 +414,7 @@ keep_house(void)
 	/* what expired lets places move on, though nothing else may happen for long */
 	if (dmshook_housekeeping_end(error == NULL))
 		loop.persisted_low = -1;
-	if (error)
-	{
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("old events could not be removed: %s", error->message),
-				 errhint("dmshook tries it again in a minute.")));
-		FreeErrorData(error);
-	}
+	warn(error, "old events could not be removed", "dmshook tries it again in a minute.");
 }
 
 /* Failure notices by e-mail: what was sent is written, and the next mail begins. */
@@ -418,14 +424,7 @@ keep_mail(void)
 	ErrorData  *error = aside(dmshook_mail_run);
 
 	dmshook_mail_end(error == NULL);
-	if (error)
-	{
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("failure notifications could not be prepared for mail: %s", error->message),
-				 errhint("dmshook tries it again in a minute.")));
-		FreeErrorData(error);
-	}
+	warn(error, "failure notifications could not be prepared for mail", "dmshook tries it again in a minute.");
 }
 
 /* Pages of what was erased are cleaned. */
@@ -435,14 +434,7 @@ keep_clean(void)
 	ErrorData  *error = aside(dmshook_erase_run);
 
 	dmshook_erase_end(error == NULL);
-	if (error)
-	{
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("erased data could not be cleaned out of the files of the tables: %s", error->message),
-				 errhint("dmshook tries it again.")));
-		FreeErrorData(error);
-	}
+	warn(error, "erased data could not be cleaned out of the files of the tables", "dmshook tries it again.");
 }
 
 /*
