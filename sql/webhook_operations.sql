@@ -95,6 +95,22 @@ SELECT count(*) FROM (SELECT dmshook.claim_database('takeover')) AS x;
 SELECT p.low = e.id AS from_now, dmshook._last_event_id() >= e.id AS above FROM dmshook.position p, (SELECT max(id) AS id FROM dmshook.event) e WHERE p.webhook = 0;
 ROLLBACK;
 
+-- publications that take our tables along; columns that somebody added to them
+BEGIN;
+SELECT * FROM dmshook._publications();
+SET LOCAL client_min_messages = error;	-- wal_level
+CREATE PUBLICATION all_tables FOR ALL TABLES;
+CREATE PUBLICATION ours FOR TABLE dmshook.webhook;
+CREATE PUBLICATION our_schema FOR TABLES IN SCHEMA dmshook;
+CREATE PUBLICATION theirs FOR TABLES IN SCHEMA public;
+RESET client_min_messages;
+SELECT dmshook._warn_published();
+SELECT level, subject, problem FROM dmshook.check() WHERE subject LIKE 'publication%' ORDER BY subject;
+ALTER TABLE dmshook.event ADD admins_own int;
+SELECT count(*) FROM dmshook.emit('vehicle.sold', 'vehicle', '{"id": 1}', '{"a": 1}');
+SELECT dmshook._payload(e, false)::json->'data' AS data FROM dmshook.event e ORDER BY e.id DESC LIMIT 1;
+ROLLBACK;
+
 -- fail: for superusers
 CREATE ROLE regress_dmshook_owner;
 BEGIN;

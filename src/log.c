@@ -189,6 +189,9 @@ fill_slot(TupleTableSlot *slot, DmshookAttempt *a, Oid sequence)
 {
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, 0, sizeof(bool) * N_COLS);
+	/* columns that somebody may have added */
+	for (int i = N_COLS; i < slot->tts_tupleDescriptor->natts; i++)
+		slot->tts_isnull[i] = true;
 	a->id = nextval_internal(sequence, false);
 	slot->tts_values[COL_ID] = Int64GetDatum(a->id);
 	slot->tts_values[COL_WEBHOOK] = Int32GetDatum(a->webhook);
@@ -240,7 +243,7 @@ dmshook_log_attempts(DmshookAttempt *attempts, int n)
 	CommandId	cid = GetCurrentCommandId(true);
 	int			nslots = Min(n, MULTI_INSERT_ROWS);
 
-	if (RelationGetNumberOfAttributes(rel) != N_COLS)
+	if (RelationGetNumberOfAttributes(rel) < N_COLS)
 		elog(ERROR, "unexpected number of columns in dmshook.attempt: %d", RelationGetNumberOfAttributes(rel));
 	context = AllocSetContextCreate(CurrentMemoryContext, "dmshook attempts", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);

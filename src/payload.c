@@ -328,12 +328,15 @@ dmshook_event_from_argument(HeapTupleHeader header, DmshookEvent *event)
 {
 	HeapTupleData tuple;
 	TupleDesc	desc;
-	Datum		values[Natts_event];
-	bool		isnull[Natts_event];
+	Datum	   *values;
+	bool	   *isnull;
 
 	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
-	if (desc->natts != Natts_event)
+	/* more: columns that somebody added */
+	if (desc->natts < Natts_event)
 		elog(ERROR, "unexpected number of columns in an event: %d", desc->natts);
+	values = palloc(sizeof(Datum) * desc->natts);
+	isnull = palloc(sizeof(bool) * desc->natts);
 	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
 	ItemPointerSetInvalid(&tuple.t_self);
 	tuple.t_tableOid = InvalidOid;

@@ -28,7 +28,7 @@
 #include "vault.h"
 
 bool
-dmshook_store_claimed(void)
+dmshook_store_claimed(bool *copy)
 {
 	bool		claimed = false;
 	int			major = PG_VERSION_NUM / 10000;
@@ -53,6 +53,8 @@ dmshook_store_claimed(void)
 			claimed = true;
 		}
 	}
+	*copy = !claimed && dmshook_store_run(Q_CLAIM_USED, NULL, NULL, true) == 1 &&
+		DatumGetBool(dmshook_store_column(0, 1, NULL));
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();

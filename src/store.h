@@ -119,9 +119,11 @@ typedef struct DmshookHandled
 
 /*
  * In a transaction of its own: is this database the one that may send? A
- * pg_upgraded cluster is recognized, and its row put right.
+ * pg_upgraded cluster is recognized, and its row put right. When not, *copy says
+ * whether it was restored or copied from another one; else dmshook was never
+ * used in it.
  */
-extern bool dmshook_store_claimed(void);
+extern bool dmshook_store_claimed(bool *copy);
 
 /*
  * At start: the stored low of the reader and the sequence's last value, after

@@ -12,6 +12,7 @@
 typedef enum StoreQuery
 {
 	Q_CLAIM,
+	Q_CLAIM_USED,
 	Q_CLAIM_UPGRADED,
 	Q_START,
 	Q_LAST_VALUE,

@@ -31,6 +31,9 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" EXISTS (SELECT FROM dmshook.position AS p WHERE p.webhook OPERATOR(pg_catalog.=) 0 AND p.command OPERATOR(pg_catalog.=) 0)"
 		" FROM dmshook.instance AS i"
 	},
+	[Q_CLAIM_USED] = {
+		"SELECT EXISTS (SELECT FROM dmshook.instance) OR EXISTS (SELECT FROM dmshook.webhook) OR EXISTS (SELECT FROM dmshook.position)"
+	},
 	[Q_CLAIM_UPGRADED] = {
 		"UPDATE dmshook.instance SET system_identifier = $1, major = $2", {INT8OID, INT4OID}
 	},

@@ -277,8 +277,11 @@ worker_begin(void)
 static bool
 worker_wait_for_claim(void)
 {
+	bool		told = false;
+
 	for (;;)
 	{
+		bool		copy;
 		int			tickets[DMSHOOK_MAX_TESTS];
 		int			ntickets;
 		TimestampTz looked;
@@ -296,8 +299,15 @@ worker_wait_for_claim(void)
 		/* before the look: a test that was asked for after the claim is not refused */
 		ntickets = dmshook_wake_posted_tests(tickets, DMSHOOK_MAX_TESTS);
 		looked = GetCurrentTimestamp();
-		if (dmshook_store_claimed())
+		if (dmshook_store_claimed(&copy))
 			return true;
+		if (copy && !told)
+			ereport(WARNING,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("database \"%s\" is not claimed by dmshook: nothing is sent", worker_database),
+					 errdetail("It was restored or copied from another one. Its events are kept."),
+					 errhint("A superuser calls dmshook.claim_database('takeover') in it, when it takes the place of the original, or dmshook.claim_database('copy').")));
+		told |= copy;
 
 		dmshook_wake_set_state(DMSHOOK_SLOT_UNCLAIMED);
 		for (int i = 0; i < ntickets; i++)

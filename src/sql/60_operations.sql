@@ -338,6 +338,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 BEGIN
 	RETURN QUERY SELECT * FROM dmshook._check_dispatcher();
 	RETURN QUERY SELECT * FROM dmshook._check_identity();
+	RETURN QUERY SELECT * FROM dmshook._check_publications();
 	RETURN QUERY SELECT 'warning'::text, concat_ws(' ', v.relation::text, v.event_type), v.hint, 'SELECT * FROM dmshook.watched shows the rules; call dmshook.watch_...() again to replace them.'::text
 		FROM dmshook.watched v WHERE v.hint IS NOT NULL;
 	RETURN QUERY SELECT * FROM dmshook._check_vault();

@@ -38,7 +38,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		-- its owner's
 		('', '{capture, _rights, _grant, _noted_caller, _set_trigger}'),
 		('', '{_check_url, _check_options, _check_auth, _check_headers, _check_secret, _check_name, _check_events, _check_types, _check_method, _check_filter, _check_transform}'),
-		('', '{_check_dispatcher, _check_identity, _check_backlog, _check_scrub, _check_alerts, _check_mail, _mail_state, _check_webhooks, _pattern_valid, _distance, _nearest}'),
+		('', '{_check_dispatcher, _check_identity, _publications, _warn_published, _check_publications, _check_backlog, _check_scrub, _check_alerts, _check_mail, _mail_state, _check_webhooks, _pattern_valid, _distance, _nearest}'),
 		('', '{_secret_kind, _secret_kinds, _public_key, _check_signature_headers, _fit_secrets, _shown_secret, _main_scheme, _receiver_hint, _made_hint, _replace_secret, _remove_expired_secrets}'),
 		('', '{_auth_files, _auth_expiry, _url_origin, _check_move, _ca_expires, _ca_hint}'),
 		('', '{_generate_secret, _secret_put, _secrets, _secret, _put_secret, _seal, _unseal, _unseal_problem, _vault, _check_vault, _check_certificates, _retry_delays, _timeout, _preloaded, _wake, _is_own, _test, _attempt_row}'),
