@@ -8,7 +8,7 @@
  * delay each other only. A lane has one call under way; the others wait in a list, from which webhooks are
  * served in turn. Request and
  * answer go over two shm_mq in a DSM segment. A helper that ends fails the call
- * that it had; the next call launches another. When the dispatcher goes, its segment goes, and the
+ * that it had, unless the server is being stopped; the next call launches another. When the dispatcher goes, its segment goes, and the
  * helper ends.
  */
 #include "postgres.h"
@@ -19,6 +19,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -32,6 +33,7 @@
 #define LANES			2
 #define GRACE_US		5000000 /* beyond its limit a helper gets so long, then it is ended */
 #define IDLE_US			60000000	/* a helper that has had nothing to do for so long is let go */
+#define GONE_US			100000	/* one that went may have heard of a shutdown before us: its call has not failed yet */
 #define NO_ROOM_US		10000000	/* none could be launched: who can do without one does, for so long */
 
 /* A call that waits, or is under way. */
@@ -52,6 +54,7 @@ typedef struct Lane
 	bool		sending;
 	bool		sent;
 	int64		since;			/* of that; or when the last one ended */
+	int64		gone;			/* when the helper was found gone under the first call; 0: it was not */
 	dsm_segment *segment;		/* NULL: no helper */
 	shm_mq_handle *requests;
 	shm_mq_handle *answers;
@@ -316,6 +319,16 @@ run_lane(Lane *lane, int number, DmshookTransformed *out)
 			release(lane, false);
 		return false;
 	}
+	if (lane->gone != 0)
+	{
+		/* the server that stops ends all of its processes: the call is forgotten, and made again by the next dispatcher */
+		if (ShutdownRequestPending || now_us() - lane->gone < GONE_US)
+			return false;
+		lane->gone = 0;
+		job = dlist_head_element(Job, node, &lane->jobs);
+		fail(lane, out, job->filter ? "the process that evaluated it ended" : "the process that called the function ended", "The server log says why. It is called again when the delivery is.");
+		return true;
+	}
 	job = lane->sending ? dlist_head_element(Job, node, &lane->jobs) : take_turn(lane);
 	if (job->called_off)
 	{
@@ -360,8 +373,8 @@ run_lane(Lane *lane, int number, DmshookTransformed *out)
 
 gone:
 	release(lane, false);
-	fail(lane, out, job->filter ? "the process that evaluated it ended" : "the process that called the function ended", "The server log says why. It is called again when the delivery is.");
-	return true;
+	lane->gone = now_us();
+	return false;
 }
 
 bool
