@@ -11,6 +11,7 @@
 
 #include "capture.h"
 #include "launcher.h"
+#include "lookup.h"
 #include "settings.h"
 #include "wake.h"
 
@@ -23,6 +24,7 @@ _PG_init(void)
 {
 	dmshook_settings_init();
 	dmshook_capture_init();
+	dmshook_lookup_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		dmshook_wake_init();

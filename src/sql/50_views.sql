@@ -180,7 +180,7 @@ CREATE VIEW dmshook.deliveries AS
 			AND coalesce((SELECT false FROM dmshook.attempt a WHERE a.event = e.id AND a.webhook = w.id AND a.final IS NOT NULL LIMIT 1), true)
 	) AS d;
 COMMENT ON VIEW dmshook.deliveries IS 'events going to webhooks, one row for each event and webhook, whatever became of it';
-COMMENT ON COLUMN dmshook.deliveries.message_id IS 'the webhook-id header, which the receiver knows too; in a big log look for sequence = dmshook.sequence_of(''msg_...''), by an index';
+COMMENT ON COLUMN dmshook.deliveries.message_id IS 'the webhook-id header, which the receiver knows too; message_id = ''msg_...'' is found by an index';
 COMMENT ON COLUMN dmshook.deliveries.entity IS 'what the event is about: vehicle, deal, job, customer, ...';
 COMMENT ON COLUMN dmshook.deliveries.entity_key IS 'and which one: {"id": 42}';
 COMMENT ON COLUMN dmshook.deliveries.state IS 'waiting, retrying, delivered, exhausted (given up, see dmshook.dead_letters), cancelled, expired';
@@ -197,6 +197,7 @@ CREATE FUNCTION dmshook._tls_cipher(number smallint) RETURNS text
 	AS 'MODULE_PATHNAME', 'dmshook_sql_tls_cipher' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._tls_cipher IS 'the name of a TLS cipher suite, by its number';
 
+-- outcome: the index attempt_failed (10_tables.sql) has this expression, letter for letter
 CREATE VIEW dmshook.attempts AS
 	SELECT w.name AS webhook, dmshook._message_id(a.event, a.nonce) AS message_id,
 		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT dmshook._has_body(v.method) THEN substring(a.body FROM '[?&]type=([^&]*)') WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END) AS event_type,
