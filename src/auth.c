@@ -25,6 +25,7 @@
 #include "auth.h"
 #include "cert.h"
 #include "compat.h"
+#include "header.h"
 #include "options.h"
 #include "settings.h"
 #include "transport.h"

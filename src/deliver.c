@@ -174,6 +174,7 @@ note_health(DmshookFlight *flight)
 	state->last_failure_at = now;
 	strlcpy(state->last_error, a->error ? a->error : "", sizeof(state->last_error));
 	strlcpy(state->last_hint, a->hint ? a->hint : "", sizeof(state->last_hint));
+	state->quotes = a->outcome == DMSHOOK_INTERNAL_ERROR;
 }
 
 /* Known where this request made its connection: until when the receiver's certificate is valid. */

@@ -74,6 +74,13 @@ dmshook_erase_mark(const DmshookCommand *command)
 			if (dmshook_consumer_held(webhook->consumer, ids[i], &entry) != DMSHOOK_HELD_NOT)
 				((DmshookCached *) entry->payload)->erased = true;
 		}
+		/* whose data it is cannot be told; that of a request whose result is yet to be logged may be the person's */
+		if (webhook->state.quotes)
+		{
+			strlcpy(webhook->state.last_error, "erased", sizeof(webhook->state.last_error));
+			webhook->state.last_hint[0] = '\0';
+			webhook->state.quotes = false;
+		}
 	}
 	dmshook_feed_erase_tests();
 	dmshook_deliver_erase();

@@ -21,6 +21,7 @@
 #include "authority.h"
 #include "compat.h"
 #include "guard.h"
+#include "header.h"
 #include "mailtext.h"
 #include "match.h"
 #include "options.h"
@@ -32,8 +33,6 @@
 #define MAX_TIMEOUT		(3600 * MS_PER_SECOND)
 #define MAX_DELAY		(30 * MS_PER_DAY)
 #define MAX_HEADERS		50
-#define MAX_HEADER_NAME	100
-#define MAX_HEADER_VALUE	8192
 
 typedef void (*OptionReader) (const char *name, const JsonbValue *value, DmshookOptions *out);
 
@@ -98,13 +97,6 @@ static const Option known_options[] = {
 static const char *const later_options[] = {
 	"retention",
 };
-
-/* Set by HTTP or by dmshook in each request, so that nobody else may. */
-static const char *const reserved_headers[] = {
-	"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection", "keep-alive",
-	"proxy-connection", "proxy-authorization", "upgrade", "te", "trailer", "expect", "user-agent",
-};
-static const char *const reserved_prefixes[] = {"webhook-", "dmshook-"};
 
 /* ------------------------------------------------------------------------
  * JSON
@@ -722,52 +714,29 @@ dmshook_options_parse(Jsonb *options, DmshookOptions *out)
  * Headers
  * ------------------------------------------------------------------------ */
 
-/* RFC 9110: a token. */
-static bool
-is_token(const char *name)
-{
-	return *name != '\0' &&
-		strspn(name, "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == strlen(name);
-}
-
-bool
-dmshook_has_control(const char *text, int len)
-{
-	for (int i = 0; i < len; i++)
-	{
-		unsigned char c = (unsigned char) text[i];
-
-		if (c < 0x20 || c == 0x7f)
-			return true;
-	}
-	return false;
-}
-
 void
 dmshook_header_name_check(const char *name)
 {
-	/* Not shown when it is no token: it may be a whole "Name: secret" line. */
-	if (!is_token(name) || strlen(name) > MAX_HEADER_NAME)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid header name"),
-				 errhint("Names have letters, digits and -_.!#$%%&'*+^`|~ only, at most %d of them; write headers as {\"X-Name\": \"value\"}.",
-						 MAX_HEADER_NAME)));
-	for (int i = 0; i < (int) lengthof(reserved_headers); i++)
+	const char *prefix;
+
+	switch (dmshook_header_name_fault(name, &prefix))
 	{
-		if (pg_strcasecmp(name, reserved_headers[i]) == 0)
+		case DMSHOOK_HEADER_FINE:
+			return;
+		case DMSHOOK_HEADER_NO_NAME:
+			/* Not shown when it is no token: it may be a whole "Name: secret" line. */
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("invalid header name"),
+					 errhint("Names have letters, digits and -_.!#$%%&'*+^`|~ only, at most %d of them; write headers as {\"X-Name\": \"value\"}.",
+							 DMSHOOK_HEADER_MAX_NAME)));
+			break;
+		default:
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("header \"%s\" is set by dmshook or by HTTP itself", name),
-					 errhint("Leave it out.")));
-	}
-	for (int i = 0; i < (int) lengthof(reserved_prefixes); i++)
-	{
-		if (pg_strncasecmp(name, reserved_prefixes[i], strlen(reserved_prefixes[i])) == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("header \"%s\" is set by dmshook or by HTTP itself", name),
-					 errhint("Names that begin with \"%s\" are dmshook's own: choose another.", reserved_prefixes[i])));
+					 prefix == NULL ? errhint("Leave it out.") :
+					 errhint("Names that begin with \"%s\" are dmshook's own: choose another.", prefix)));
 	}
 }
 
@@ -781,13 +750,10 @@ static void
 check_header(const char *name, const JsonbValue *value, void *arg)
 {
 	HeaderNames *names = arg;
-	const char *text;
-	int			len;
-
 	dmshook_header_name_check(name);
 	for (int i = 0; i < names->n; i++)
 	{
-		if (pg_strcasecmp(names->seen[i], name) == 0)
+		if (dmshook_header_same(names->seen[i], name))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("header \"%s\" is given twice", name),
@@ -804,18 +770,22 @@ check_header(const char *name, const JsonbValue *value, void *arg)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the value of header \"%s\" is not a string", name),
 				 errhint("Write headers as {\"X-Name\": \"value\"}.")));
-	text = value->val.string.val;
-	len = value->val.string.len;
-	if (dmshook_has_control(text, len))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the value of header \"%s\" has a line break or another control character", name),
-				 errhint("A header's value is one line of visible characters.")));
-	if (len == 0 || len > MAX_HEADER_VALUE || text[0] == ' ' || text[len - 1] == ' ')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the value of header \"%s\" is empty, longer than %d bytes, or begins or ends with a space",
-						name, MAX_HEADER_VALUE)));
+	switch (dmshook_header_value_fault(value->val.string.val, value->val.string.len))
+	{
+		case DMSHOOK_HEADER_FINE:
+			return;
+		case DMSHOOK_HEADER_CONTROL:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the value of header \"%s\" has a line break or another control character", name),
+					 errhint("A header's value is one line of visible characters.")));
+			break;
+		default:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the value of header \"%s\" is empty, longer than %d bytes, or begins or ends with a space",
+							name, DMSHOOK_HEADER_MAX_VALUE)));
+	}
 }
 
 void

@@ -52,7 +52,4 @@ extern void dmshook_headers_check(Jsonb *headers);
 /* One name; raises an error with a hint. */
 extern void dmshook_header_name_check(const char *name);
 
-/* A line break, a zero byte or the like? */
-extern bool dmshook_has_control(const char *text, int len);
-
 #endif							/* DMSHOOK_OPTIONS_H */

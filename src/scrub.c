@@ -5,11 +5,13 @@
  * moving the others together: its bytes stay in what is now the free space of the
  * page, or of a page of the TOAST table, until something is written over them. So erase()
  * notes the pages (_places()), and here, once no snapshot can see the old version any
- * more, the page is pruned and its free space is zeroed (_scrub_page()).
+ * more, the page is pruned and all bytes that belong to no row are zeroed (_scrub_page()):
+ * its free space, and the up to seven between two rows that alignment leaves, for a
+ * row that is put where an older one stood is not written over those.
  *
  * Runs in the dispatcher (by dmshook._scrub()), in a short transaction; locks
- * a page as an ordinary writer does. The page is written to WAL as a full image of a generic
- * record, which carries no free space: a standby's page is clean, too. WAL and backups of before
+ * a page as an ordinary writer does. The page is written to WAL as the full image of a generic
+ * record: a standby's page is clean, too. WAL and backups of before
  * are not touched. Nothing here decides what is erased.
  */
 #include "postgres.h"
@@ -153,17 +155,32 @@ holds_old_version(Page page)
 	return false;
 }
 
+/* Zero what belongs to no row, between the line pointers and the end; or only say whether there is something. */
 static bool
-free_space_is_zero(Page page)
+zero_unused(Page page, bool zero)
 {
 	PageHeader	header = (PageHeader) page;
+	OffsetNumber last = PageGetMaxOffsetNumber(page);
+	bool		used[BLCKSZ] = {false};
+	bool		found = false;
 
-	for (int i = header->pd_lower; i < header->pd_upper; i++)
+	for (OffsetNumber i = FirstOffsetNumber; i <= last; i++)
 	{
-		if (((char *) page)[i] != 0)
-			return false;
+		ItemId		item = PageGetItemId(page, i);
+
+		if (ItemIdHasStorage(item))
+			memset(used + ItemIdGetOffset(item), true, ItemIdGetLength(item));
 	}
-	return true;
+	for (int i = header->pd_lower; i < header->pd_special; i++)
+	{
+		if (used[i] || ((char *) page)[i] == 0)
+			continue;
+		found = true;
+		if (!zero)
+			break;
+		((char *) page)[i] = 0;
+	}
+	return found;
 }
 
 /* _scrub_page(rel oid, block bigint): true: nothing of old versions is left there, or there is no such page. */
@@ -201,12 +218,11 @@ dmshook_sql_scrub_page(PG_FUNCTION_ARGS)
 
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	clean = PageIsNew(page) || !holds_old_version(page);
-	if (!PageIsNew(page) && !free_space_is_zero(page))
+	if (!PageIsNew(page) && zero_unused(page, false))
 	{
-		/* a full image leaves the free space out, and zeroes it here, too */
 		GenericXLogState *state = GenericXLogStart(rel);
 
-		GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE);
+		zero_unused(GenericXLogRegisterBuffer(state, buffer, GENERIC_XLOG_FULL_IMAGE), true);
 		GenericXLogFinish(state);
 	}
 	UnlockReleaseBuffer(buffer);

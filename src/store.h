@@ -286,6 +286,7 @@ typedef struct DmshookState
 	TimestampTz certificate_expires_at; /* 0: not looked at in this life; DT_NOEND: not known any more */
 	char		last_error[384];
 	char		last_hint[384];
+	bool		quotes;			/* the error may quote data of an event */
 	ItemPointerData tid;
 } DmshookState;
 

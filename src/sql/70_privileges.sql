@@ -44,7 +44,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		('', '{_generate_secret, _secret_put, _secrets, _secret, _put_secret, _seal, _unseal, _unseal_problem, _vault, _check_vault, _check_certificates, _retry_delays, _timeout, _preloaded, _wake, _is_own, _test, _attempt_row}'),
 		('', '{_identity, _identity_matches, _advance_sequence, _repair, _disarm, _unsent_hint, _method_hint, _count_skipped, _count_expired, _count_words, _proven, _untested_hint, _check_body}'),
 		('', '{_webhook, _webhook_ever, _write_version, _write_subscription, _changed, _disable_failing, _notice, _sample, _test_event, _try_filter}'),
-		('', '{_places, _to_scrub, _scrub_page, _scrub, _blanked, _erase_matches, _erase_events, _erase_log, _erase_rest, _erase_test, _erase_tests, _blank_old}'),
+		('', '{_places, _to_scrub, _all_to_scrub, _scrub_page, _scrub, _blanked, _erase_matches, _erase_events, _erase_log, _erase_rest, _erase_test, _erase_tests, _blank_old}'),
 		('', '{_filter_verdict, _ordered, _event_of, _state, _delivery_state, _explain_subscription, _explain_attempts}')
 	) AS list (w, names), unnest(list.names) AS n
 $$;

@@ -43,6 +43,16 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION dmshook._to_scrub IS 'remember pages that are to be cleaned';
 
+/* All pages of a table of which other rows' old versions may hold the same, with those of its long values. */
+CREATE FUNCTION dmshook._all_to_scrub(tab regclass) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+	INSERT INTO dmshook.scrub (rel, block)
+		SELECT r.oid, b FROM (SELECT tab::oid UNION ALL SELECT c.reltoastrelid FROM pg_class c WHERE c.oid = tab AND c.reltoastrelid <> 0) AS r (oid),
+			generate_series(0, pg_relation_size(r.oid) / current_setting('block_size')::bigint - 1) AS b
+		WHERE NOT EXISTS (SELECT FROM dmshook.scrub s WHERE s.rel = r.oid AND s.block = b)
+$$;
+COMMENT ON FUNCTION dmshook._all_to_scrub IS 'remember all pages of a table that are to be cleaned';
+
 /* The dispatcher's: some pages. Returns how many are left. */
 CREATE FUNCTION dmshook._scrub(most int) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -176,8 +186,8 @@ BEGIN
 	log := dmshook._erase_log(ids, true);
 	done := NOT log.rest;
 	failed := log.failed;
-	-- what was told while erase() ran, of errors that it took out of the log: it is not known any more which, so all
-	IF cardinality(failed) > 0 THEN
+	-- what was told while erase() ran, of errors that it took out of the log or that never come there: it is not known any more which, so all
+	IF cardinality(failed) > 0 OR EXISTS (SELECT FROM dmshook.alert a WHERE a.at > recent AND dmshook._quotes_data(a.detail->>'error')) THEN
 		notices := ARRAY(SELECT e.id FROM dmshook.event e
 			WHERE e.type LIKE 'webhook.%' AND e.erased_at IS NULL AND e.at > recent AND dmshook._quotes_data(e.data #>> '{record,error}') ORDER BY e.id FOR UPDATE SKIP LOCKED);
 		PERFORM dmshook._erase_events(notices, NULL, true);
@@ -186,8 +196,9 @@ BEGIN
 		PERFORM dmshook._to_scrub('dmshook.alert', tids);
 		UPDATE dmshook.alert a SET detail = a.detail - 'hint' || '{"error": "erased"}' WHERE a.ctid = ANY (tids);
 	END IF;
-	PERFORM dmshook._to_scrub('dmshook.webhook_state', ARRAY(SELECT s.ctid FROM dmshook.webhook_state s WHERE s.webhook = ANY (failed) AND dmshook._quotes_data(s.last_error)));
-	UPDATE dmshook.webhook_state s SET last_error = 'erased', last_hint = NULL WHERE s.webhook = ANY (failed) AND dmshook._quotes_data(s.last_error);
+	UPDATE dmshook.webhook_state s SET last_error = 'erased', last_hint = NULL WHERE dmshook._quotes_data(s.last_error);
+	-- these are updated for other reasons, too: old versions may quote what the new one does not
+	PERFORM dmshook._all_to_scrub('dmshook.webhook_state'), dmshook._all_to_scrub('dmshook.alert');
 END
 $$;
 COMMENT ON FUNCTION dmshook._erase_rest IS 'the dispatcher''s part of dmshook.erase()';
