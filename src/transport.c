@@ -18,6 +18,7 @@
  *
  * transport_lanes.c has curl's multi handles, sockets and timers,
  * transport_handle.c a single curl handle and its callbacks,
+ * transport_kept.c what to do about kept connections that are dead,
  * transport_mail.c a mail,
  * transport_settings.c and transport_egress.c what the settings say, transport_result.c the words for
  * what went wrong, transport_parse.c URLs.
@@ -223,6 +224,12 @@ collect(void)
 			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &handle) != CURLE_OK || handle == NULL)
 			continue;
 		transfer = handle->transfer;
+		if (transport_kept_again(handle, transfer, code))
+		{
+			transport_lane_remove(handle->lane, handle->easy);
+			if (transport_lane_add(handle->lane, handle->easy))
+				continue;
+		}
 		transport_result(handle, transfer, code);
 		if (handle->generation != transport_settings.generation && !handle->https)
 			close_old(handle);
@@ -313,6 +320,8 @@ transfer_reset(TransportTransfer *transfer)
 
 	transfer->handle = NULL;
 	transfer->header_total = transfer->body_total = 0;
+	transfer->before_us = 0;
+	transfer->again = transfer->headers_done = transfer->coded = false;
 	transfer->headers_endless = transfer->body_cut = transfer->out_of_memory = false;
 }
 

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
 
@@ -53,6 +54,7 @@ static CURLcode begin_tls(CURL *easy, void *context, void *arg);
 static int	close_socket(void *arg, curl_socket_t fd);
 static int	before_request(void *arg, char *remote, char *local, int remote_port, int local_port);
 static size_t receive_header(char *line, size_t size, size_t n, void *arg);
+static bool is_chunked(const char *value, size_t len);
 static size_t receive_body(char *data, size_t size, size_t n, void *arg);
 static bool keep(char **buf, size_t *size, size_t *len, const char *data, size_t n, size_t limit);
 static bool may_stay(TransportHandle *handle, const char *remote);
@@ -416,13 +418,19 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 		return "libcurl refused an option";
 
 	handle->transfer = transfer;
+	transport_handle_begin(handle);
+	return NULL;
+}
+
+void
+transport_handle_begin(TransportHandle *handle)
+{
 	handle->errbuf[0] = '\0';
 	handle->refusal = TRANSPORT_NOT_REFUSED;
 	handle->tried.ss_family = AF_UNSPEC;
-	handle->sent = false;
+	handle->opened = handle->sent = false;
 	handle->started_at = transport_now();
 	handle->tls_begun_at = 0;
-	return NULL;
 }
 
 /* Most requests have no query of their own: then curl has the URL already. */
@@ -503,6 +511,8 @@ open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_s
 	}
 	memcpy(&handle->tried, &address->addr, len);
 	handle->tls_begun_at = 0;
+	handle->opened = true;
+	handle->opened_fd = CURL_SOCKET_BAD;
 	handle->sent = false;		/* a kept connection had died, and curl begins again */
 	listen_to_curl(handle);
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -516,6 +526,7 @@ open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_s
 	 */
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &handle->patience, sizeof(handle->patience));
 	transport_socket_opened(fd);
+	handle->opened_fd = fd;
 	return fd;
 }
 
@@ -566,10 +577,11 @@ close_socket(void *arg pg_attribute_unused(), curl_socket_t fd)
  */
 static int
 before_request(void *arg, char *remote, char *local pg_attribute_unused(), int remote_port pg_attribute_unused(),
-			   int local_port pg_attribute_unused())
+			   int local_port)
 {
 	TransportHandle *handle = arg;
 	struct curl_tlssessioninfo *tls = NULL;
+	void	   *ssl = NULL;
 
 	if ((transport_settings.recheck_until != 0 || handle->transfer->pub.endpoint->allowed_addresses != NULL) &&
 		!may_stay(handle, remote))
@@ -585,15 +597,18 @@ before_request(void *arg, char *remote, char *local pg_attribute_unused(), int r
 	listen_to_curl(handle);
 	handle->sent = true;
 	if (curl_easy_getinfo(handle->easy, CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK &&
-		tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL && tls->internals != NULL)
+		tls != NULL && tls->backend == CURLSSLBACKEND_OPENSSL)
+		ssl = tls->internals;
+	if (ssl != NULL)
 	{
 		DmshookTransfer *pub = &handle->transfer->pub;
 
-		strlcpy(pub->tls_version, transport_tls_version(tls->internals, &pub->tls_cipher), sizeof(pub->tls_version));
+		strlcpy(pub->tls_version, transport_tls_version(ssl, &pub->tls_cipher), sizeof(pub->tls_version));
 		if (handle->tls_begun_at != 0 || handle->certificate_unseen)
-			pub->certificate_expires = transport_tls_expires(tls->internals);
+			pub->certificate_expires = transport_tls_expires(ssl);
 		handle->certificate_unseen = false;
 	}
+	transport_kept_begin(handle, ssl, local_port);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -640,6 +655,7 @@ receive_header(char *line, size_t size, size_t n, void *arg)
 	TransportTransfer *transfer = ((TransportHandle *) arg)->transfer;
 	size_t		len = size * n;
 	static const char retry_after[] = "retry-after:";
+	static const char coding[] = "transfer-encoding:";
 
 	transfer->header_total += len;
 	if (transfer->header_total > TRANSPORT_MAX_HEADERS)
@@ -653,7 +669,12 @@ receive_header(char *line, size_t size, size_t n, void *arg)
 	{
 		transfer->pub.response_headers_len = 0;
 		transfer->pub.retry_after_ms = -1;
+		transfer->headers_done = transfer->coded = false;
 	}
+	else if (line[0] == '\r' || line[0] == '\n')
+		transfer->headers_done = true;
+	else if (len >= sizeof(coding) && pg_strncasecmp(line, coding, sizeof(coding) - 1) == 0)
+		transfer->coded |= !is_chunked(line + sizeof(coding) - 1, len - (sizeof(coding) - 1));
 	else if (len >= sizeof(retry_after) && pg_strncasecmp(line, retry_after, sizeof(retry_after) - 1) == 0)
 		transfer->pub.retry_after_ms = transport_retry_after(line + sizeof(retry_after) - 1, len - (sizeof(retry_after) - 1));
 
@@ -662,7 +683,30 @@ receive_header(char *line, size_t size, size_t n, void *arg)
 		transfer->out_of_memory = true;
 		return 0;
 	}
+
+	/*
+	 * curl would unpack what is coded so, layer upon layer: a few kilobytes can keep it
+	 * busy for minutes without a byte that comes out. The answer is known, that is enough.
+	 */
+	if (transfer->coded && transfer->headers_done)
+	{
+		transfer->body_cut = true;
+		return 0;
+	}
 	return len;
+}
+
+/* The value of transfer-encoding, with its line break: the one that is for all to understand? */
+static bool
+is_chunked(const char *value, size_t len)
+{
+	static const char chunked[] = "chunked";
+
+	while (len > 0 && (*value == ' ' || *value == '\t'))
+		value++, len--;
+	while (len > 0 && isspace((unsigned char) value[len - 1]))
+		len--;
+	return len == sizeof(chunked) - 1 && pg_strncasecmp(value, chunked, len) == 0;
 }
 
 static size_t

@@ -16,7 +16,9 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -259,6 +261,31 @@ transport_socket_closed(curl_socket_t fd)
 		return;
 	watch(fd, 0);
 	sockets[fd].ours = false;
+}
+
+static bool
+leaves_from(curl_socket_t fd, int local_port)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t	len = sizeof(address);
+
+	if (fd < 0 || fd >= nsockets || !sockets[fd].ours || getsockname(fd, (struct sockaddr *) &address, &len) != 0)
+		return false;
+	return local_port == ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *) &address)->sin6_port :
+							   ((struct sockaddr_in *) &address)->sin_port);
+}
+
+curl_socket_t
+transport_socket_at(curl_socket_t likely, int local_port)
+{
+	if (leaves_from(likely, local_port))
+		return likely;
+	for (int fd = 0; fd < nsockets; fd++)
+	{
+		if (leaves_from(fd, local_port))
+			return fd;
+	}
+	return CURL_SOCKET_BAD;
 }
 
 /* curl finds them dead when it looks for one to use again. */

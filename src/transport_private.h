@@ -79,6 +79,8 @@ typedef struct TransportHandle
 	struct sockaddr_storage blocked;	/* the last one that was refused */
 	TransportRefusal refusal;	/* of that one */
 	const char *blocked_why;	/* the block it is in, where it is not public */
+	bool		opened;			/* a connection was made for it; else it has a kept one, or waits for somebody's */
+	curl_socket_t opened_fd;	/* the last one: of several addresses another may have won */
 	bool		sent;			/* connected (and TLS done): the request went out */
 	int64		started_at;		/* us */
 	int64		tls_begun_at;	/* us; 0: TCP was not connected, or was before */
@@ -105,14 +107,19 @@ struct TransportTransfer
 	size_t		body_size;
 	size_t		header_total;	/* bytes received, also those not kept */
 	size_t		body_total;
+	int64		before_us;		/* what it took until it was begun again */
+	bool		again;			/* it was, for its kept connection was dead */
+	bool		headers_done;	/* of the latest response, interim or final */
+	bool		coded;			/* its body is compressed, though nobody asked for that */
 	bool		headers_endless;
-	bool		body_cut;		/* we ended the connection, the body being too long */
+	bool		body_cut;		/* we ended the connection, the body being too long, or compressed */
 	bool		out_of_memory;
 };
 
 /* transport_lanes.c: called by the callbacks that curl has in transport_handle.c and transport_mail.c */
 extern void transport_socket_opened(curl_socket_t fd);
 extern void transport_socket_closed(curl_socket_t fd);
+extern curl_socket_t transport_socket_at(curl_socket_t likely, int local_port); /* our end of a connection */
 
 /* transport_lanes.c: curl's multi handles. Those that run curl want all signals blocked. */
 extern void transport_lanes_init(void);
@@ -181,6 +188,13 @@ extern const char *transport_handle_setup(TransportHandle *handle, const Dmshook
 /* Put the request into a handle that is set up. As above. */
 extern const char *transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer);
 
+/* Nothing has happened to its request yet. */
+extern void transport_handle_begin(TransportHandle *handle);
+
+/* transport_kept.c: see there */
+extern void transport_kept_begin(TransportHandle *handle, void *ssl, int local_port);
+extern bool transport_kept_again(TransportHandle *handle, TransportTransfer *transfer, CURLcode code);
+
 /* transport_mail.c: was it the mail that ended? Then its result is kept, and the handle is gone. */
 extern bool transport_mail_end(CURL *easy, CURLcode code);
 
@@ -204,6 +218,15 @@ extern bool transport_ip_literal(const char *host);
  */
 extern const char *transport_tls_version(void *ssl, int *cipher);
 extern int64 transport_tls_expires(void *ssl);
+
+/*
+ * Is it HTTP/2? Has something come that curl has not read yet? And its descriptor, of which curl does not tell
+ * before a request goes out; CURL_SOCKET_BAD: not known. All of it costs nothing.
+ */
+extern bool transport_tls_multiplexed(void *ssl);
+extern bool transport_tls_waits(void *ssl);
+extern void transport_tls_remember(void *ssl, curl_socket_t fd);
+extern curl_socket_t transport_tls_remembered(void *ssl);
 
 /* Microseconds of a clock that never goes back. */
 extern int64 transport_now(void);

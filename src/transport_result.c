@@ -43,8 +43,9 @@ typedef struct Failure
 	char		detail[160];	/* what curl says, printable */
 } Failure;
 
+static bool answered(TransportHandle *handle, TransportTransfer *transfer, CURLcode code);
 static void say(Failure *f, DmshookOutcome outcome, const char *hint, const char *error,...) pg_attribute_printf(4, 5);
-static void read_times(TransportHandle *handle, DmshookTransfer *pub);
+static void read_times(TransportHandle *handle, DmshookTransfer *pub, int64 before_us);
 static void read_connection(TransportHandle *handle, DmshookTransfer *pub);
 static int	step(curl_off_t from, curl_off_t to);
 static void address_text(const struct sockaddr_storage *address, char *out, size_t size);
@@ -71,7 +72,7 @@ transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode 
 
 	curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &status);
 	pub->status = (int) status;
-	read_times(handle, pub);
+	read_times(handle, pub, transfer->before_us);
 	read_connection(handle, pub);
 
 	f.host = handle->host;
@@ -86,8 +87,7 @@ transport_result(TransportHandle *handle, TransportTransfer *transfer, CURLcode 
 		snprintf(f.address, sizeof(f.address), " (%s)", text);
 	}
 
-	/* a body that we did not read to its end does not matter: the receiver has answered */
-	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && transfer->body_cut))
+	if (answered(handle, transfer, code))
 	{
 		if (dmshook_status_list_has(&pub->endpoint->success, pub->status))
 			pub->outcome = DMSHOOK_OK;
@@ -118,6 +118,28 @@ transport_result_internal(TransportTransfer *transfer, const char *problem)
 	strlcpy(pub->hint, "Look at the webhook's url, headers and auth, and at the server log.", sizeof(pub->hint));
 }
 
+/*
+ * Did the receiver answer? A body that we did not read to its end does not matter, nor
+ * one of ours that it did not read, once the whole of its answer is there. The end of the
+ * connection within the headers is no end of theirs, though libcurl 7.88 thinks so.
+ */
+static bool
+answered(TransportHandle *handle, TransportTransfer *transfer, CURLcode code)
+{
+	curl_off_t	length = -1;
+
+	if (code == CURLE_WRITE_ERROR && transfer->body_cut)
+		return true;
+	if (!transfer->headers_done || transfer->pub.status < 200)
+		return false;
+	if (code == CURLE_OK)
+		return true;
+	if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_OPERATION_TIMEDOUT)
+		return false;
+	return curl_easy_getinfo(handle->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length) == CURLE_OK &&
+		length >= 0 && (curl_off_t) transfer->body_total >= length;
+}
+
 static void
 say(Failure *f, DmshookOutcome outcome, const char *hint, const char *error,...)
 {
@@ -132,7 +154,7 @@ say(Failure *f, DmshookOutcome outcome, const char *hint, const char *error,...)
 
 /* curl's times all count from the beginning, and are 0 where it did not get there. */
 static void
-read_times(TransportHandle *handle, DmshookTransfer *pub)
+read_times(TransportHandle *handle, DmshookTransfer *pub, int64 before_us)
 {
 	CURL	   *easy = handle->easy;
 	curl_off_t	total = 0,
@@ -151,7 +173,7 @@ read_times(TransportHandle *handle, DmshookTransfer *pub)
 	curl_easy_getinfo(easy, CURLINFO_STARTTRANSFER_TIME_T, &first);
 	curl_easy_getinfo(easy, CURLINFO_NUM_CONNECTS, &connections);
 
-	pub->duration_us = step(0, total);
+	pub->duration_us = step(0, total + before_us);
 	if (handle->sent && connections == 0)
 		pub->dns_us = pub->connect_us = pub->tls_us = 0;
 	else
@@ -380,6 +402,7 @@ explain_code(Failure *f)
 			case CURLE_SSL_CLIENTCERT:
 				explain_tls(f);
 				break;
+			case CURLE_OK:		/* it ended within the headers */
 			case CURLE_GOT_NOTHING:
 			case CURLE_SEND_ERROR:
 			case CURLE_RECV_ERROR:
@@ -399,7 +422,10 @@ explain_timeout(Failure *f)
 {
 	DmshookTransfer *pub = f->pub;
 
-	if (f->handle->sent && pub->status != 0)
+	if (f->handle->sent && pub->status >= 100 && pub->status < 200)
+		say(f, DMSHOOK_TIMEOUT, "An answer below 200 is an interim one: the final one did not come. Look at what answers at that address.",
+			"%s answered %d, and no more within %d ms.", f->host, pub->status, f->timeout);
+	else if (f->handle->sent && pub->status != 0)
 		say(f, DMSHOOK_TIMEOUT, "The receiver began to answer, but did not end: it should answer 2xx with a short body at once.",
 			"The response of %s was not complete within %d ms.", f->host, f->timeout);
 	else if (f->handle->sent)

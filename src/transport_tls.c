@@ -37,6 +37,45 @@ transport_tls_expires(void *ssl)
 	return result;
 }
 
+bool
+transport_tls_multiplexed(void *ssl)
+{
+	const unsigned char *protocol = NULL;
+	unsigned int len = 0;
+
+	SSL_get0_alpn_selected(ssl, &protocol, &len);
+	return len == 2 && memcmp(protocol, "h2", 2) == 0;
+}
+
+bool
+transport_tls_waits(void *ssl)
+{
+	return SSL_pending(ssl) > 0;
+}
+
+/* One more than the descriptor, for what nobody has set is NULL. */
+static int
+descriptor_index(void)
+{
+	static int	index = -1;
+
+	if (index < 0)
+		index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	return index;
+}
+
+void
+transport_tls_remember(void *ssl, curl_socket_t fd)
+{
+	(void) SSL_set_ex_data(ssl, descriptor_index(), (void *) (intptr_t) (fd + 1));
+}
+
+curl_socket_t
+transport_tls_remembered(void *ssl)
+{
+	return (curl_socket_t) (intptr_t) SSL_get_ex_data(ssl, descriptor_index()) - 1;
+}
+
 const char *
 dmshook_tls_cipher_name(int number)
 {

@@ -10,6 +10,7 @@ const fs = require('fs');
 const http2 = require('http2');
 const net = require('net');
 const tls = require('tls');
+const faults = require('./faults.js');
 
 const dir = process.argv[2];
 const pem = (name) => fs.readFileSync(`${dir}/${name}`);
@@ -140,7 +141,8 @@ const servers = {
 	h2,
 	plain: net.createServer(serve),
 	deaf: net.createServer((socket) => socket.on('error', () => {})),
-	hangup: net.createServer((socket) => { socket.on('error', () => {}); socket.once('data', () => socket.end()); })
+	hangup: net.createServer((socket) => { socket.on('error', () => {}); socket.once('data', () => socket.end()); }),
+	...faults.servers(pair, () => servers.good.address().port)
 };
 
 let left = Object.keys(servers).length;

@@ -19,8 +19,7 @@
 
 #include "settings.h"
 #include "shim.h"
-#include "transport.h"
-#include "transport_private.h"
+#include "transport_test.h"
 
 static int	passed = 0;
 static int	failed = 0;
@@ -34,11 +33,7 @@ static char *certificates;
 static char *read_file(const char *name);
 static uint64 serial = 0;
 
-#define CHECK(condition, ...) check(condition, #condition, __LINE__, __VA_ARGS__)
-
-static void check(bool ok, const char *what, int line, const char *fmt,...) pg_attribute_printf(4, 5);
-
-static void
+void
 check(bool ok, const char *what, int line, const char *fmt,...)
 {
 	va_list		args;
@@ -56,7 +51,7 @@ check(bool ok, const char *what, int line, const char *fmt,...)
 	printf("\n");
 }
 
-static int
+int
 port_of(const char *name)
 {
 	for (int i = 0; i < nports; i++)
@@ -69,7 +64,7 @@ port_of(const char *name)
 }
 
 /* An endpoint of its own; never freed, as a test ends soon. */
-static DmshookEndpoint *
+DmshookEndpoint *
 endpoint(const char *method, const char *url)
 {
 	DmshookEndpoint *e = calloc(1, sizeof(DmshookEndpoint));
@@ -86,7 +81,7 @@ endpoint(const char *method, const char *url)
 	return e;
 }
 
-static DmshookEndpoint *
+DmshookEndpoint *
 at(const char *method, const char *host, const char *server, const char *path)
 {
 	char		url[512];
@@ -95,7 +90,7 @@ at(const char *method, const char *host, const char *server, const char *path)
 	return endpoint(method, url);
 }
 
-static DmshookTransfer *
+DmshookTransfer *
 start(const DmshookEndpoint *e, const char *body)
 {
 	DmshookTransfer *t = dmshook_transport_get(e);
@@ -111,7 +106,7 @@ start(const DmshookEndpoint *e, const char *body)
 	return t;
 }
 
-static DmshookTransfer *
+DmshookTransfer *
 wait_finished(void)
 {
 	DmshookTransfer *t;
@@ -129,7 +124,7 @@ wait_finished(void)
 	return t;
 }
 
-static DmshookTransfer *
+DmshookTransfer *
 request(const DmshookEndpoint *e, const char *body)
 {
 	if (start(e, body) == NULL)
@@ -140,7 +135,7 @@ request(const DmshookEndpoint *e, const char *body)
 	return wait_finished();
 }
 
-static void
+void
 expect(const DmshookEndpoint *e, DmshookOutcome outcome, int status, const char *error, const char *hint, int line)
 {
 	DmshookTransfer *t = request(e, "{}");
@@ -154,15 +149,13 @@ expect(const DmshookEndpoint *e, DmshookOutcome outcome, int status, const char 
 	dmshook_transport_put(t);
 }
 
-#define EXPECT(e, outcome, status, error, hint) expect(e, outcome, status, error, hint, __LINE__)
-
-static bool
+bool
 has(const char *text, const char *part)
 {
 	return text != NULL && strstr(text, part) != NULL;
 }
 
-static int
+int
 open_files(void)
 {
 	DIR		   *d = opendir("/proc/self/fd");
@@ -174,7 +167,7 @@ open_files(void)
 	return n;
 }
 
-static long
+long
 private_kb(void)
 {
 	FILE	   *f = fopen("/proc/self/status", "r");
@@ -1153,6 +1146,9 @@ main(int argc, char **argv)
 		{"tls", test_tls},
 		{"http", test_http},
 		{"kept", test_kept},
+		{"handshakes", test_handshakes},
+		{"answers", test_answers},
+		{"dead", test_dead},
 		{"leak", test_leak},
 		{"invalid", test_invalid},
 		{"abort", test_abort},
