@@ -47,6 +47,7 @@
 #include "utils/rel.h"
 
 #include "capture_batch.h"
+#include "capture_tuple.h"
 #include "event.h"
 #include "wake.h"
 
@@ -77,6 +78,7 @@ static struct
 	MemoryContext context;
 	Oid			table;
 	TupleDesc	desc;
+	bool		plain;			/* capture_tuple.c knows it; else the next two are used */
 	Datum	   *values;
 	bool	   *nulls;
 	TupleTableSlot *slots[BATCH_EVENTS];
@@ -144,9 +146,14 @@ dmshook_batch_event(const DmshookNewEvent *event)
 		batch.command = GetCurrentCommandId(true);
 		dmshook_wake_at_commit();
 	}
-	(void) dmshook_log_fill(event, shape.desc, shape.values, shape.nulls);
 	old = MemoryContextSwitchTo(batch.context);
-	batch.tuples[batch.n] = heap_form_tuple(shape.desc, shape.values, shape.nulls);
+	if (likely(shape.plain))
+		batch.tuples[batch.n] = dmshook_tuple_form(event, dmshook_log_nonce());
+	else
+	{
+		(void) dmshook_log_fill(event, shape.desc, shape.values, shape.nulls);
+		batch.tuples[batch.n] = heap_form_tuple(shape.desc, shape.values, shape.nulls);
+	}
 	MemoryContextSwitchTo(old);
 	batch.bytes += batch.tuples[batch.n]->t_len;
 	batch.n++;
@@ -237,6 +244,7 @@ find_shape(void)
 	rel = table_open(table, RowExclusiveLock);
 	old = MemoryContextSwitchTo(shape.context);
 	shape.desc = CreateTupleDescCopy(RelationGetDescr(rel));
+	shape.plain = dmshook_tuple_is_plain(shape.desc);
 	shape.values = palloc0(sizeof(Datum) * shape.desc->natts);
 	shape.nulls = palloc0(sizeof(bool) * shape.desc->natts);
 	shape.nslots = 0;

@@ -48,6 +48,7 @@
 #include "utils/timestamp.h"
 
 #include "capture_batch.h"
+#include "capture_index.h"
 #include "capture_log.h"
 #include "compat.h"
 #include "event.h"
@@ -81,7 +82,7 @@ static struct
 
 static void find_relations(void);
 static void log_sequence(Relation rel, Buffer buffer, HeapTuple tuple);
-static int64 random_nonce(void);
+static void insert_keys(Relation rel, Relation index, TupleTableSlot **slots, const int64 *ids, int n);
 static const char *setting_user(void);
 static void append_text(StringInfo buf, const char *label, const char *text, int len);
 static void forget_relations(Datum arg, Oid relid);
@@ -163,7 +164,7 @@ dmshook_log_event(const DmshookNewEvent *event, int64 *nonce)
 int64
 dmshook_log_fill(const DmshookNewEvent *event, TupleDesc desc, Datum *values, bool *nulls)
 {
-	int64		nonce = random_nonce();
+	int64		nonce = dmshook_log_nonce();
 
 	memset(nulls, false, sizeof(bool) * Natts_event);
 	values[Anum_event_id - 1] = Int64GetDatum(0);
@@ -284,28 +285,24 @@ log_sequence(Relation rel, Buffer buffer, HeapTuple tuple)
 /*
  * The table has its primary key and nothing else, and that is done without an
  * executor state, which costs as much as the insert; an index that an admin
- * added goes the long way.
+ * added, or a key of more columns, goes the long way.
  */
 void
 dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n)
 {
 	List	   *indexes = RelationGetIndexList(rel);
+	bool		done = false;
 
 	if (list_length(indexes) == 1 && linitial_oid(indexes) == rel->rd_pkindex)
 	{
 		Relation	index = index_open(rel->rd_pkindex, RowExclusiveLock);
-		IndexInfo  *info = BuildIndexInfo(index);
 
-		for (int i = 0; i < n; i++)
-		{
-			Datum		value = Int64GetDatum(ids[i]);
-			bool		isnull = false;
-
-			index_insert(index, &value, &isnull, &slots[i]->tts_tid, rel, UNIQUE_CHECK_YES, false, info);
-		}
+		done = RelationGetDescr(index)->natts == 1;
+		if (done)
+			insert_keys(rel, index, slots, ids, n);
 		index_close(index, NoLock);
 	}
-	else
+	if (!done)
 	{
 		EState	   *estate = CreateExecutorState();
 		ResultRelInfo *result = makeNode(ResultRelInfo);
@@ -320,12 +317,41 @@ dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n)
 	list_free(indexes);
 }
 
+/* The entries of the key: many together where that can be done, the others one by one. */
+static void
+insert_keys(Relation rel, Relation index, TupleTableSlot **slots, const int64 *ids, int n)
+{
+	IndexInfo  *info = NULL;
+	int			misses = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		Datum		value;
+		bool		isnull = false;
+
+		/* a page that is full is split by index_insert(), and then it goes on */
+		if (misses < 2)
+		{
+			int			done = dmshook_index_append(index, slots + i, ids + i, n - i);
+
+			misses = done > 0 ? 0 : misses + 1;
+			i += done;
+			if (i == n)
+				break;
+		}
+		if (info == NULL)
+			info = BuildIndexInfo(index);
+		value = Int64GetDatum(ids[i]);
+		index_insert(index, &value, &isnull, &slots[i]->tts_tid, rel, UNIQUE_CHECK_YES, false, info);
+	}
+}
+
 /*
  * The random part of a message id: it keeps ids apart that are issued again
  * after a restore, so it need not be secret, only different.
  */
-static int64
-random_nonce(void)
+int64
+dmshook_log_nonce(void)
 {
 	static pg_prng_state state;
 	static bool seeded = false;

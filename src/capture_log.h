@@ -39,11 +39,12 @@ extern text *dmshook_log_who(const char *name, int len);
 /*
  * For capture_batch.c, which writes several rows at once.
  *
- * The log's Oid; the first of n ids (the caller's transaction must have its
- * xid); the columns of a row but its id, returning the nonce; the index entries
- * of rows that are in slots and in the table.
+ * The log's Oid; a nonce; the first of n ids (the caller's transaction must
+ * have its xid); the columns of a row but its id, returning the nonce; the
+ * index entries of rows that are in slots and in the table.
  */
 extern Oid	dmshook_log_table(void);
+extern int64 dmshook_log_nonce(void);
 extern int64 dmshook_log_take_ids(int n);
 extern int64 dmshook_log_fill(const DmshookNewEvent *event, TupleDesc desc, Datum *values, bool *nulls);
 extern void dmshook_log_index(Relation rel, TupleTableSlot **slots, const int64 *ids, int n);
