@@ -2,10 +2,11 @@
  * commit_client.c - writes rows at a steady pace, and says when each COMMIT
  * was sent and when it returned.
  *
- *   commit_client CONNINFO RATE COUNT     prints "id sent_us returned_us" for each
+ *   commit_client CONNINFO RATE COUNT [FIRST]     prints "id sent_us returned_us" for each
  */
 #define _GNU_SOURCE
 #include <libpq-fe.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,16 +37,18 @@ run(PGconn *conn, const char *sql)
 int
 main(int argc, char **argv)
 {
-	PGconn	   *conn = argc == 4 ? PQconnectdb(argv[1]) : NULL;
+	bool		fit = argc == 4 || argc == 5;
+	PGconn	   *conn = fit ? PQconnectdb(argv[1]) : NULL;
 	int64_t		begin = now_us();
-	int			count = argc == 4 ? atoi(argv[3]) : 0;
+	int			count = fit ? atoi(argv[3]) : 0;
+	int			first = argc == 5 ? atoi(argv[4]) : 1;
 
 	if (conn == NULL || PQstatus(conn) != CONNECTION_OK)
 	{
-		fprintf(stderr, "commit_client: %s", conn ? PQerrorMessage(conn) : "three arguments are needed\n");
+		fprintf(stderr, "commit_client: %s", conn ? PQerrorMessage(conn) : "three or four arguments are needed\n");
 		return 1;
 	}
-	srandom(1);
+	srandom(first);
 	for (int i = 1; i <= count; i++)
 	{
 		/* each at a random moment of its slot, so that it meets no rhythm of the dispatcher's */
@@ -57,11 +60,11 @@ main(int argc, char **argv)
 
 		nanosleep(&ts, NULL);
 		run(conn, "BEGIN");
-		snprintf(sql, sizeof(sql), "INSERT INTO vehicle (id, registration, status) VALUES (%d, 'AB%04d', 'In stock')", i, i % 10000);
+		snprintf(sql, sizeof(sql), "INSERT INTO vehicle (id, registration, status) VALUES (%d, 'AB%04d', 'In stock')", first + i - 1, i % 10000);
 		run(conn, sql);
 		sent = now_us();
 		run(conn, "COMMIT");
-		printf("%d %lld %lld\n", i, (long long) sent, (long long) now_us());
+		printf("%d %lld %lld\n", first + i - 1, (long long) sent, (long long) now_us());
 	}
 	PQfinish(conn);
 	return 0;
