@@ -53,7 +53,7 @@ dmshook_commands_reload(DmshookConsumers *set, List *commands)
 		webhook = dmshook_roster_find(command->webhook);
 		if (webhook == NULL)
 			continue;			/* dropped meanwhile */
-		webhook->next_due = DT_NOBEGIN;
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 
 		/*
 		 * upto: a new subscription version begins there. It was committed
@@ -168,7 +168,10 @@ run_cancel_all(DmshookWebhook *webhook, const DmshookCommand *command, Effect *e
 
 	effect->drop = drop;
 	if (drop && webhook)
+	{
 		webhook->dropped = true;	/* at once: its place is not written any more */
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_DROPPED);
+	}
 	effect->cancel_all = true;
 	effect->upto = drop ? PG_INT64_MAX : Min(command->upto, dmshook_store_last_value());
 	dmshook_store_skip(command->webhook, effect->upto, drop ? "dropped" : "cancelled");
@@ -333,18 +336,21 @@ dmshook_commands_start(void)
 void
 dmshook_commands_reorder(void)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
+	DmshookWebhook *next;
 
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	for (webhook = dmshook_agenda_iterate(DMSHOOK_TODO_ORDER, NULL); webhook; webhook = next)
 	{
-		if (webhook->ordered_at == 0 || webhook->dropped)
+		next = dmshook_agenda_iterate(DMSHOOK_TODO_ORDER, webhook);
+		if (webhook->dropped)
 			continue;
 		/* before the look: what ends after it is put in order the next time */
 		if (!dmshook_deliver_busy_since(webhook, webhook->ordered_at))
-			webhook->ordered_at = 0;
+			dmshook_agenda_drop(webhook, DMSHOOK_TODO_ORDER);
 		dmshook_store_queue_park(webhook->id);
 		dmshook_store_queue_promote_all(webhook->id, GetCurrentTimestamp(), false);
-		webhook->next_due = webhook->due_from = DT_NOBEGIN;
+		webhook->due_from = DT_NOBEGIN;
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 	}
 }
 
@@ -424,7 +430,11 @@ dmshook_commands_committed(List *effects)
 		if (effect->reorder)
 		{
 			webhook->ordered = webhook->profile->options.ordered;
-			webhook->ordered_at = webhook->ordered ? GetCurrentTimestamp() : 0;
+			webhook->ordered_at = GetCurrentTimestamp();
+			if (webhook->ordered)
+				dmshook_agenda_add(webhook, DMSHOOK_TODO_ORDER);
+			else
+				dmshook_agenda_drop(webhook, DMSHOOK_TODO_ORDER);
 			dmshook_roster_apply(webhook);
 			count_rows(webhook, effect->entities);
 		}
@@ -437,6 +447,9 @@ dmshook_commands_committed(List *effects)
 		foreach(row, effect->removed)
 			dmshook_consumer_row_removed(webhook->consumer, ((DmshookQueueRow *) lfirst(row))->entity);
 		if (effect->look || effect->removed != NIL)
-			webhook->next_due = webhook->due_from = DT_NOBEGIN;
+		{
+			webhook->due_from = DT_NOBEGIN;
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
+		}
 	}
 }

@@ -20,6 +20,8 @@
 
 #include "consumer_private.h"
 
+static bool may_take(const DmshookConsumer *c);
+
 /* ----------------------------------------------------------------- memory */
 
 void *
@@ -57,6 +59,101 @@ dmshook__grow(DmshookConsumers *set, void *array, int *size, int need, size_t el
 	memcpy(array, &new, sizeof(new));
 	*size = wanted;
 	return true;
+}
+
+/* ------------------------------------- webhooks that are not just waiting */
+
+/*
+ * Most webhooks, most of the time, are live and hold nothing, or are held back
+ * somewhere in the log: nobody walks these. The others stand in two lists, which
+ * dmshook__moved() keeps: it is called whenever a place, the late ids, the window or settings
+ * have changed.
+ */
+static void
+list_hungry(DmshookConsumer *c, bool wanted)
+{
+	DmshookConsumers *set = c->set;
+
+	if (wanted == c->in_hungry)
+		return;
+	if (wanted)
+	{
+		c->hungry_prev = set->hungry_last;
+		c->hungry_next = NULL;
+		if (set->hungry_last)
+			set->hungry_last->hungry_next = c;
+		else
+			set->hungry_first = c;
+		set->hungry_last = c;
+	}
+	else
+	{
+		if (c->hungry_prev)
+			c->hungry_prev->hungry_next = c->hungry_next;
+		else
+			set->hungry_first = c->hungry_next;
+		if (c->hungry_next)
+			c->hungry_next->hungry_prev = c->hungry_prev;
+		else
+			set->hungry_last = c->hungry_prev;
+	}
+	c->in_hungry = wanted;
+}
+
+void
+dmshook__list_moving(DmshookConsumer *c, bool wanted)
+{
+	DmshookConsumers *set = c->set;
+
+	if (wanted == c->in_moving)
+		return;
+	if (wanted)
+	{
+		c->moving_prev = set->moving_last;
+		c->moving_next = NULL;
+		if (set->moving_last)
+			set->moving_last->moving_next = c;
+		else
+			set->moving_first = c;
+		set->moving_last = c;
+	}
+	else
+	{
+		if (c->moving_prev)
+			c->moving_prev->moving_next = c->moving_next;
+		else
+			set->moving_first = c->moving_next;
+		if (c->moving_next)
+			c->moving_next->moving_prev = c->moving_prev;
+		else
+			set->moving_last = c->moving_prev;
+	}
+	c->in_moving = wanted;
+}
+
+/*
+ * Does storing places not concern it, until it has moved? It follows high, and has no row; or its
+ * row is right, and below the R that is stored, which never goes back.
+ */
+bool
+dmshook__settled(const DmshookConsumer *c)
+{
+	if (c->live && c->window == 0 && c->nlate == 0)
+		return !c->stored;
+	return c->stored && c->stored_low < c->set->stored_high && c->stored_low == dmshook_consumer_low(c);
+}
+
+void
+dmshook__moved(DmshookConsumer *c)
+{
+	int			waiting = c->window > c->flying ? c->window - c->flying : 0;
+
+	c->set->waiting += waiting - c->waiting;
+	c->waiting = waiting;
+	list_hungry(c, (!c->live || c->nlate > 0) && may_take(c));
+	/* whether it is settled is found out when places are stored, not each time */
+	if (!c->live || c->window > 0 || c->nlate > 0 || c->stored)
+		dmshook__list_moving(c, true);
 }
 
 /* ---------------------------------------------------------------- the set */
@@ -153,6 +250,7 @@ dmshook_consumer_add(DmshookConsumers *set, int webhook, void *cookie,
 		set->first = c;
 	set->last = c;
 	set->nconsumers++;
+	dmshook__moved(c);
 	return c;
 }
 
@@ -166,8 +264,8 @@ dmshook_consumer_remove(DmshookConsumer *c)
 	dmshook__forget_entities(c);
 	while (c->all_first)
 		dmshook__remove_entry(c->all_first);
-	if (set->hungry == c)
-		set->hungry = c->next_consumer;
+	list_hungry(c, false);
+	dmshook__list_moving(c, false);
 	if (c->prev)
 		c->prev->next_consumer = c->next_consumer;
 	else
@@ -192,10 +290,16 @@ dmshook_consumer_busy(const DmshookConsumer *c)
 
 /* ------------------------------------------------------------ the place */
 
+static bool
+may_take(const DmshookConsumer *c)
+{
+	return c->settings.may_send && c->window < c->settings.window;
+}
+
 bool
 dmshook__has_room(const DmshookConsumer *c)
 {
-	return c->settings.may_send && c->set->room && c->window < c->settings.window;
+	return c->set->room && may_take(c);
 }
 
 static void
@@ -203,6 +307,7 @@ set_next(DmshookConsumer *c, int64_t id)
 {
 	c->next = id;
 	c->live = id == c->set->high;
+	dmshook__moved(c);
 }
 
 /*
@@ -221,6 +326,7 @@ dmshook__rewind(DmshookConsumer *c, int64_t id)
 	while (c->nlate > 0 && c->late[c->nlate - 1] > id)
 		c->nlate--;
 	c->stopped = true;
+	dmshook__moved(c);
 }
 
 void
@@ -287,6 +393,7 @@ add_late(DmshookConsumer *c, int64_t id)
 	memmove(&c->late[at + 1], &c->late[at], (size_t) (c->nlate - at) * sizeof(int64_t));
 	c->late[at] = id;
 	c->nlate++;
+	dmshook__moved(c);
 }
 
 static void
@@ -309,6 +416,7 @@ fresh_for(DmshookConsumer *c, const DmshookLogEvent *event)
 		/* it stays where it is, and is no longer live */
 		c->next = c->set->high;
 		c->live = false;
+		dmshook__moved(c);
 	}
 }
 
@@ -355,6 +463,12 @@ may_read_on(const DmshookConsumer *c)
 	return !c->live && c->nlate == 0 && dmshook__has_room(c) && !(c->settings.ordered && c->set->looking);
 }
 
+static bool
+is_hungry(const DmshookConsumer *c)
+{
+	return may_read_on(c) || dmshook_consumer_wants_late(c) != 0;
+}
+
 void
 dmshook_consumers_start_hungry(DmshookConsumers *set)
 {
@@ -364,18 +478,27 @@ dmshook_consumers_start_hungry(DmshookConsumers *set)
 DmshookConsumer *
 dmshook_consumers_next_hungry(DmshookConsumers *set)
 {
-	for (int i = 0; i < set->nconsumers; i++)
-	{
-		DmshookConsumer *c = set->hungry ? set->hungry : set->first;
+	DmshookConsumer *c;
 
-		if (c->round == set->round)
-			return NULL;
+	/* who had its turn stands at the end */
+	while ((c = set->hungry_first) != NULL && c->round != set->round)
+	{
 		c->round = set->round;
-		set->hungry = c->next_consumer;
-		if (may_read_on(c) || dmshook_consumer_wants_late(c) != 0)
+		list_hungry(c, false);
+		list_hungry(c, true);
+		if (is_hungry(c))
 			return c;
 	}
 	return NULL;
+}
+
+bool
+dmshook_consumers_any_hungry(const DmshookConsumers *set)
+{
+	for (const DmshookConsumer *c = set->room ? set->hungry_first : NULL; c; c = c->hungry_next)
+		if (is_hungry(c))
+			return true;
+	return false;
 }
 
 int64_t
@@ -393,6 +516,7 @@ dmshook_consumer_feed_late(DmshookConsumer *c, int64_t id, const DmshookLogEvent
 		return;
 	c->nlate--;
 	memmove(&c->late[0], &c->late[1], (size_t) c->nlate * sizeof(int64_t));
+	dmshook__moved(c);
 }
 
 bool
@@ -420,6 +544,7 @@ dmshook_consumer_feed(DmshookConsumer *c, const DmshookLogEvent *event)
 		return false;
 	}
 	c->next = event->id;		/* live only by fed(): high itself may come here */
+	dmshook__moved(c);
 	return true;
 }
 
@@ -427,7 +552,7 @@ void
 dmshook_consumer_fed(DmshookConsumer *c, int64_t upto)
 {
 	if (!c->live && c->next == c->set->high)
-		c->live = true;
+		set_next(c, c->next);
 	else if (!c->stopped && upto > dmshook_consumer_next(c) && upto <= c->set->high)
 		set_next(c, upto);
 }
@@ -654,6 +779,12 @@ int
 dmshook_consumers_flying(const DmshookConsumers *set)
 {
 	return set->flying;
+}
+
+int
+dmshook_consumers_waiting(const DmshookConsumers *set)
+{
+	return set->waiting;
 }
 
 int

@@ -221,6 +221,9 @@ extern void dmshook_consumer_shed(DmshookConsumer *consumer);
 extern void dmshook_consumers_start_hungry(DmshookConsumers *set);
 extern DmshookConsumer *dmshook_consumers_next_hungry(DmshookConsumers *set);
 
+/* Would a walk return any? It is nobody's turn by that. */
+extern bool dmshook_consumers_any_hungry(const DmshookConsumers *set);
+
 /*
  * The least late id, if it is to be fetched now; else 0. The answer: the event, or NULL when it
  * is gone. Again until it says 0 (or the dispatcher's turn has been long enough).
@@ -446,5 +449,6 @@ extern int	dmshook_consumer_window(const DmshookConsumer *consumer);	/* entries 
 extern int	dmshook_consumer_flying(const DmshookConsumer *consumer);	/* of all origins */
 extern int	dmshook_consumer_late_count(const DmshookConsumer *consumer);
 extern int	dmshook_consumers_flying(const DmshookConsumers *set);
+extern int	dmshook_consumers_waiting(const DmshookConsumers *set); /* entries from the log that are not under way */
 
 #endif							/* DMSHOOK_CONSUMER_H */

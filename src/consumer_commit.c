@@ -225,6 +225,7 @@ dmshook_consumer_cancel_all(DmshookConsumer *c, int64_t upto, bool replays)
 		c->live = to == c->set->high;
 		c->stopped = true;
 	}
+	dmshook__moved(c);
 }
 
 int64_t
@@ -250,7 +251,7 @@ reader_place(const DmshookConsumers *set, int64_t reader_low, bool all)
 	int64_t		most = reader_low < set->high ? reader_low : set->high;
 	int64_t		place = most;
 
-	for (const DmshookConsumer *c = set->first; c && !all; c = c->next_consumer)
+	for (const DmshookConsumer *c = set->moving_first; c && !all; c = c->moving_next)
 	{
 		int64_t		low = dmshook_consumer_low(c);
 
@@ -271,16 +272,21 @@ dmshook_persist_begin(DmshookConsumers *set, int64_t reader_low, bool all)
 	persist->low = reader_place(set, reader_low, all);
 	persist->low_changed = persist->low != set->stored_high;
 	persist->nplaces = 0;
-	for (DmshookConsumer *c = set->first; c; c = c->next_consumer)
+	for (DmshookConsumer *c = all ? set->first : set->moving_first, *next; c; c = next)
 	{
 		int64_t		low = dmshook_consumer_low(c);
 		bool		store = all || low < persist->low;
 
+		next = all ? c->next_consumer : c->moving_next;
+
 		if (store != c->stored || (store && low != c->stored_low))
-			persist->places[persist->nplaces++] = (DmshookPlace)
 		{
-			c, store, low
-		};
+			DmshookPlace place = {c, store, low};
+
+			persist->places[persist->nplaces++] = place;
+		}
+		else if (dmshook__settled(c))
+			dmshook__list_moving(c, false);
 	}
 	return persist->low_changed || persist->nplaces > 0 ? persist : NULL;
 }
@@ -297,5 +303,6 @@ dmshook_persist_end(DmshookConsumers *set, bool committed)
 
 		place->consumer->stored = place->store;
 		place->consumer->stored_low = place->low;
+		dmshook__moved(place->consumer);
 	}
 }

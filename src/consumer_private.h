@@ -77,7 +77,14 @@ struct DmshookConsumer
 	int			nlate,
 				late_size;
 	bool		stopped;		/* a scan met what has no room */
+	bool		in_hungry;		/* in the set's list of those that are behind, or have late ids, and may take something */
+	DmshookConsumer *hungry_prev,
+			   *hungry_next;
 	unsigned	round;			/* the walk of hungry ones that returned it last */
+	bool		in_moving;		/* in the set's list of those whose place is to be looked at when places are stored */
+	DmshookConsumer *moving_prev,
+			   *moving_next;
+	int			waiting;		/* its part of set->waiting */
 
 	/* entries of all origins */
 	DmshookEntry **entries;		/* hash by id */
@@ -120,7 +127,11 @@ struct DmshookConsumers
 	int			flying;
 	uint64_t	arrivals;
 	unsigned	round;
-	DmshookConsumer *hungry;	/* where the walk goes on */
+	int			waiting;		/* entries from the log that are not under way, of all webhooks */
+	DmshookConsumer *hungry_first,	/* next in turn */
+			   *hungry_last;
+	DmshookConsumer *moving_first,
+			   *moving_last;
 	DmshookConsumer *ready_first,
 			   *ready_last;
 	EntryList	finished;
@@ -142,6 +153,9 @@ struct DmshookConsumers
 /* consumer.c */
 extern bool dmshook__has_room(const DmshookConsumer *c);
 extern void dmshook__rewind(DmshookConsumer *c, int64_t id);
+extern void dmshook__moved(DmshookConsumer *c);
+extern bool dmshook__settled(const DmshookConsumer *c);
+extern void dmshook__list_moving(DmshookConsumer *c, bool wanted);
 extern void *dmshook__alloc(DmshookConsumers *set, size_t size);
 extern void dmshook__free(DmshookConsumers *set, void *pointer);
 extern bool dmshook__grow(DmshookConsumers *set, void *array, int *size, int need, size_t element);

@@ -73,6 +73,7 @@ dmshook__update_ready(DmshookConsumer *c)
 	DmshookConsumers *set = c->set;
 	bool		wanted = (c->ready.n > 0 || c->ready_replay.n > 0) && dmshook_consumer_may_send(c);
 
+	dmshook__moved(c);
 	if (wanted == c->in_ready)
 		return;
 	if (wanted)

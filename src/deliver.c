@@ -36,6 +36,14 @@ dmshook_deliver_init(MemoryContext parent)
 	dlist_init(&prepared);
 }
 
+/* Its leave was not used. */
+static void
+untake(DmshookWebhook *webhook, const DmshookProfile *profile, bool probe)
+{
+	dmshook_policy_untake(&profile->options.policy, &webhook->policy, probe);
+	dmshook_roster_ask_again(webhook);
+}
+
 static DmshookFlight *
 make_flight(DmshookWebhook *webhook, DmshookCached *event)
 {
@@ -142,9 +150,8 @@ decide(DmshookFlight *flight, int64 retry_after)
 
 	dmshook_policy_end(&options->policy, &options->plan, &webhook->policy, GetCurrentTimestamp(), &end, &verdict);
 	dmshook_notice_add(webhook, flight, &verdict);
-	if (verdict.disable != DMSHOOK_DISABLE_NOT)
-		webhook->to_disable = true;
 	dmshook_roster_apply(webhook);
+	dmshook_roster_ask_again(webhook);
 
 	entry->attempts = a->attempt;
 	entry->quick = verdict.quick;
@@ -161,7 +168,7 @@ note_health(DmshookFlight *flight)
 	DmshookAttempt *a = &flight->attempt;
 	TimestampTz now = GetCurrentTimestamp();
 
-	flight->webhook->state_dirty = true;
+	dmshook_agenda_add(flight->webhook, DMSHOOK_TODO_STATE);
 	if (a->outcome == DMSHOOK_OK)
 	{
 		flight->webhook->count_ok++;
@@ -184,7 +191,7 @@ note_certificate(DmshookFlight *flight, int64 expires)
 	if (expires == 0 || flight->profile != flight->webhook->profile)
 		return;
 	flight->webhook->state.certificate_expires_at = time_t_to_timestamptz((pg_time_t) expires);
-	flight->webhook->state_dirty = true;
+	dmshook_agenda_add(flight->webhook, DMSHOOK_TODO_STATE);
 }
 
 static void
@@ -202,6 +209,7 @@ end_flight(DmshookFlight *flight, int64 retry_after)
 		/* tests say nothing about deliveries, but a good one is worth a probe */
 		if (flight->attempt.outcome == DMSHOOK_OK)
 			dmshook_policy_nudge(&flight->webhook->policy, GetCurrentTimestamp());
+		dmshook_roster_ask_again(flight->webhook);
 		flight->next = ended_tests;
 		ended_tests = flight;
 	}
@@ -261,7 +269,7 @@ end_filtered(DmshookFlight *flight, const DmshookFault *fault)
 	flight->text = MemoryContextStrdup(deliver_context, fault->message);
 	a->error = flight->text;
 	a->kind = flight->entry->kind;
-	dmshook_policy_untake(&flight->profile->options.policy, &flight->webhook->policy, flight->probe);
+	untake(flight->webhook, flight->profile, flight->probe);
 	flight->entry->cancelled = true;
 	dmshook_entry_finish(flight->entry, DMSHOOK_FAILED);
 }
@@ -466,7 +474,7 @@ dmshook_deliver_start(DmshookEntry *entry)
 	if (start(flight))
 		return DMSHOOK_STARTED;
 	entry->data = NULL;
-	dmshook_policy_untake(policy, &webhook->policy, probe);
+	untake(webhook, webhook->profile, probe);
 	dmshook_flight_free(flight);
 	return DMSHOOK_NO_CONNECTION;
 }
@@ -577,7 +585,7 @@ take_verdict(const DmshookTransformed *result)
 		end_filtered(flight, &rejected);
 	else
 	{
-		dmshook_policy_untake(&flight->profile->options.policy, &flight->webhook->policy, flight->probe);
+		untake(flight->webhook, flight->profile, flight->probe);
 		entry->data = NULL;
 		dmshook_entry_reject(entry);
 		dmshook_flight_free(flight);
@@ -586,11 +594,10 @@ take_verdict(const DmshookTransformed *result)
 	return false;
 }
 
-bool
+void
 dmshook_deliver_prepared(bool open, bool *rejected)
 {
 	DmshookTransformed result;
-	bool		any = false;
 
 	while (dmshook_transform_finished(&result))
 	{
@@ -598,7 +605,6 @@ dmshook_deliver_prepared(bool open, bool *rejected)
 			*rejected |= take_verdict(&result);
 		else
 			take_body(&result);
-		any = true;
 	}
 	while (open && !dlist_is_empty(&prepared))
 	{
@@ -609,10 +615,8 @@ dmshook_deliver_prepared(bool open, bool *rejected)
 			dlist_push_head(&prepared, &flight->ready);
 			break;				/* all connections are busy */
 		}
-		any = true;
 	}
 	dmshook_oauth_run();
-	return any;
 }
 
 /* The receiver refused the access token: the request is to be sent again with another, as the same attempt. */

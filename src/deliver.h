@@ -61,10 +61,10 @@ extern void dmshook_deliver_cancelled(DmshookEntry *entry);
 extern bool dmshook_deliver_start_test(DmshookWebhook *webhook, DmshookCached *event, int ticket);
 
 /*
- * What helpers have answered, and those that waited for an access token: requests start, unless nothing may go out now. True: there were some. *rejected is set
+ * What helpers have answered, and those that waited for an access token: requests start, unless nothing may go out now. *rejected is set
  * where an entry has gone without a request, and without a result.
  */
-extern bool dmshook_deliver_prepared(bool open, bool *rejected);
+extern void dmshook_deliver_prepared(bool open, bool *rejected);
 
 /* A transfer ended: note the result, finish its entry, give the transfer back. */
 extern void dmshook_deliver_finished(DmshookTransfer *transfer);

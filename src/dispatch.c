@@ -53,6 +53,7 @@
 #define COMMIT_RESULTS		1000	/* or when there are so many */
 #define PERSIST_US			1000000 /* positions and health are stored at most that often */
 #define GAP_POLL_US			1000000 /* a rollback that closes a gap wakes nobody */
+#define CLOCK_SET_US		1000000 /* the clock was set by more than that */
 #define RETRY_WRITE_MAX_US	5000000 /* longest pause after a write that failed */
 
 static struct
@@ -118,7 +119,7 @@ publish_stats(int64 now)
 
 		stats->events_per_s = (stats->events - loop.last_events) / seconds;
 		stats->deliveries_per_s = (stats->deliveries - loop.last_deliveries) / seconds;
-		stats->waiting = dmshook_feed_waiting(loop.set);
+		stats->waiting = dmshook_consumers_waiting(loop.set);
 		loop.last_events = stats->events;
 		loop.last_deliveries = stats->deliveries;
 		loop.last_stats = now;
@@ -168,7 +169,8 @@ start_picked(void)
 		{
 			DmshookWebhook *webhook = dmshook_consumer_cookie(entry->consumer);
 
-			webhook->due_from = webhook->next_due = DT_NOBEGIN;
+			webhook->due_from = DT_NOBEGIN;
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 			dmshook_entry_unpick(entry);
 		}
 	}
@@ -207,19 +209,15 @@ send_ready(void)
 }
 
 /* Collect what ended. */
-static bool
+static void
 collect(void)
 {
 	DmshookTransfer *transfer;
-	bool		any = false;
 	bool		rejected = false;
 
 	while ((transfer = dmshook_transport_finished()) != NULL)
-	{
 		dmshook_deliver_finished(transfer);
-		any = true;
-	}
-	any |= dmshook_deliver_prepared(loop.open, &rejected);
+	dmshook_deliver_prepared(loop.open, &rejected);
 	if (rejected)
 	{
 		/* no result will say that there is room again, and that places have moved */
@@ -228,7 +226,6 @@ collect(void)
 	}
 	if (loop.first_result == 0 && (dmshook_consumers_dirty(loop.set) || dmshook_deliver_has_tests()))
 		loop.first_result = monotonic_us();
-	return any;
 }
 
 /* Are results to be written now? */
@@ -549,7 +546,7 @@ sleep_ms(int64 now)
 	TimestampTz due = loop.open ? dmshook_feed_next_due() : DT_NOEND;
 	long		curl = dmshook_transport_timeout();
 
-	due = Min(due, dmshook_roster_next_gate());
+	due = Min(due, dmshook_agenda_next(DMSHOOK_ALARM_GATE));
 	if (loop.open)
 		due = Min(due, Min(dmshook_housekeeping_due(), Min(dmshook_notices_due(), Min(dmshook_mail_due(), dmshook_erase_due()))));
 	if (loop.more)
@@ -576,6 +573,18 @@ sleep_ms(int64 now)
 	if (until == PG_INT64_MAX)
 		return -1;
 	return Min((Max(until - now, 0) + 999) / 1000, 60 * 1000);
+}
+
+/* A clock that was set makes nonsense of the times at which webhooks are to be asked again. */
+static void
+mind_clock(int64 now)
+{
+	static int64 difference = 0;
+	int64		is = GetCurrentTimestamp() - now;
+
+	if (Abs(is - difference) > CLOCK_SET_US)
+		dmshook_roster_clock_set();
+	difference = is;
 }
 
 /* Sleep until there is something to do. */
@@ -663,7 +672,6 @@ dmshook_dispatch(void)
 	while (!ShutdownRequestPending && !loop.gone)
 	{
 		int64		now;
-		bool		result;
 		bool		queue_first;
 
 		CHECK_FOR_INTERRUPTS();
@@ -682,9 +690,10 @@ dmshook_dispatch(void)
 		}
 
 		dmshook_transport_run(0);
-		result = collect();
+		collect();
 		now = monotonic_us();
-		if (dmshook_roster_regate(GetCurrentTimestamp(), result, now - loop.last_turn >= PACE_US, &queue_first))
+		mind_clock(now);
+		if (dmshook_roster_regate(GetCurrentTimestamp(), now - loop.last_turn >= PACE_US, &queue_first))
 			loop.feeding |= dmshook_feed_wanted(loop.set);
 		if (!queue_first)
 			send_ready();

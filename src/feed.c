@@ -350,6 +350,14 @@ queue_fetched(const DmshookEvent *row, void *arg)
 	dmshook_cache_end(cached);
 }
 
+/* Rows are due that it may not send now. */
+static void
+block(DmshookWebhook *webhook)
+{
+	dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOEND);
+	dmshook_roster_block(webhook, true);
+}
+
 /* Take what is due of one webhook, as far as it may send. */
 static void
 feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
@@ -359,7 +367,7 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 	List	   *rows = dmshook_store_queue_due(webhook->id, webhook->due_from, limit);
 	ListCell   *cell;
 
-	webhook->next_due = list_length(rows) < limit ? DT_NOEND : now;
+	dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, list_length(rows) < limit ? DT_NOEND : now);
 	foreach(cell, rows)
 	{
 		QueuePick	pick = {.webhook = webhook, .row = lfirst(cell)};
@@ -367,13 +375,12 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 
 		if (pick.row->due_at > now)
 		{
-			webhook->next_due = pick.row->due_at;
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, pick.row->due_at);
 			return;
 		}
 		if (!dmshook_consumer_may_send(webhook->consumer))
 		{
-			webhook->next_due = DT_NOEND;	/* asked again when results were committed */
-			webhook->due_blocked = true;
+			block(webhook);		/* asked again when results were committed */
 			return;
 		}
 		if (dmshook_consumer_held(webhook->consumer, pick.row->event, NULL) != DMSHOOK_HELD_NOT)
@@ -386,8 +393,7 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 		if (pick.entry == NULL)
 		{
 			/* another of its entity is in flight, or memory is short: from here again, later */
-			webhook->next_due = DT_NOEND;
-			webhook->due_blocked = true;
+			block(webhook);
 			return;
 		}
 		webhook->due_from = pick.row->due_at;
@@ -400,18 +406,30 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 void
 dmshook_feed_queue(DmshookConsumers *set pg_attribute_unused())
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
+	DmshookWebhook *next;
 	TimestampTz now = GetCurrentTimestamp();
 
 	orphans = NIL;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	for (webhook = dmshook_agenda_iterate(DMSHOOK_TODO_BLOCKED, NULL); webhook; webhook = next)
 	{
-		if (webhook->due_blocked && dmshook_consumer_may_send(webhook->consumer))
+		next = dmshook_agenda_iterate(DMSHOOK_TODO_BLOCKED, webhook);
+		if (dmshook_consumer_may_send(webhook->consumer))
 		{
-			webhook->due_blocked = false;
-			webhook->next_due = DT_NOBEGIN;
+			dmshook_roster_block(webhook, false);
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 		}
-		if (webhook->next_due <= now && !webhook->dropped)
+	}
+	/* each is looked at once, whatever comes of it */
+	while ((webhook = dmshook_agenda_due(DMSHOOK_ALARM_QUEUE, now)) != NULL)
+	{
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOEND);
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_DUE);
+	}
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_DUE, NULL)) != NULL)
+	{
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_DUE);
+		if (!webhook->dropped)
 			feed_queue_of(webhook, now);
 	}
 }
@@ -436,12 +454,11 @@ dmshook_feed_wanted(DmshookConsumers *set)
 {
 	DmshookWebhook *webhook = NULL;
 
-	dmshook_consumers_start_hungry(set);
-	if (dmshook_consumers_next_hungry(set) != NULL)
+	if (dmshook_consumers_any_hungry(set))
 		return true;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_BLOCKED, webhook)) != NULL)
 	{
-		if (webhook->due_blocked && dmshook_consumer_may_send(webhook->consumer))
+		if (dmshook_consumer_may_send(webhook->consumer))
 			return true;
 	}
 	return false;
@@ -467,26 +484,7 @@ dmshook_feed_next_picked(void)
 TimestampTz
 dmshook_feed_next_due(void)
 {
-	TimestampTz result = DT_NOEND;
-	DmshookWebhook *webhook = NULL;
-
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
-	{
-		if (!webhook->dropped && webhook->row->enabled && !webhook->row->paused)
-			result = Min(result, webhook->next_due);
-	}
-	return result;
-}
-
-uint32
-dmshook_feed_waiting(DmshookConsumers *set)
-{
-	DmshookConsumer *consumer = NULL;
-	uint32		waiting = 0;
-
-	while ((consumer = dmshook_consumers_iterate(set, consumer)) != NULL)
-		waiting += dmshook_consumer_window(consumer) - Min(dmshook_consumer_flying(consumer), dmshook_consumer_window(consumer));
-	return waiting;
+	return dmshook_agenda_next(DMSHOOK_ALARM_QUEUE);
 }
 
 static bool
@@ -503,13 +501,13 @@ test_pending(const DmshookWebhook *webhook)
 void
 dmshook_feed_remove_dropped(void)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
 	DmshookWebhook *next;
 
-	for (webhook = dmshook_roster_iterate(NULL); webhook; webhook = next)
+	for (webhook = dmshook_agenda_iterate(DMSHOOK_TODO_DROPPED, NULL); webhook; webhook = next)
 	{
-		next = dmshook_roster_iterate(webhook);
-		if (webhook->dropped && !dmshook_consumer_busy(webhook->consumer) &&
+		next = dmshook_agenda_iterate(DMSHOOK_TODO_DROPPED, webhook);
+		if (!dmshook_consumer_busy(webhook->consumer) &&
 			!dmshook_deliver_busy(webhook) && !test_pending(webhook))
 			dmshook_roster_remove(webhook);
 	}

@@ -44,9 +44,6 @@ extern bool dmshook_feed_wanted(DmshookConsumers *set);
 /* When the queue is to be looked at next; DT_NOEND: never. */
 extern TimestampTz dmshook_feed_next_due(void);
 
-/* Entries that wait to be sent, of all webhooks. */
-extern uint32 dmshook_feed_waiting(DmshookConsumers *set);
-
 /* Webhooks that were dropped and have nothing under way leave memory. */
 extern void dmshook_feed_remove_dropped(void);
 

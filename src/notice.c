@@ -82,6 +82,14 @@ dmshook_notice_erase(void)
 	}
 }
 
+/* It has something to be told, or is to be disabled. */
+static void
+note(DmshookWebhook *webhook)
+{
+	dmshook_agenda_add(webhook, DMSHOOK_TODO_NOTICE);
+	something = changed = true;
+}
+
 void
 dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const DmshookVerdict *verdict)
 {
@@ -90,7 +98,10 @@ dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const D
 	char		text[DMSHOOK_TIMESTAMP_SIZE];
 
 	if (verdict->disable != DMSHOOK_DISABLE_NOT)
-		something = changed = true;
+	{
+		webhook->to_disable = true;
+		note(webhook);
+	}
 	if (verdict->notices == 0)
 		return;
 	if (verdict->notices & DMSHOOK_NOTICE_EXHAUSTED)
@@ -98,7 +109,7 @@ dmshook_notice_add(DmshookWebhook *webhook, const DmshookFlight *flight, const D
 		dmshook_digest_add(&webhook->exhausted, 1);
 		webhook->exhausted_event = a->event;
 		webhook->exhausted_nonce = a->nonce;
-		something = changed = true;
+		note(webhook);
 	}
 
 	initStringInfo(&detail);
@@ -133,13 +144,14 @@ void
 dmshook_notice_expired(DmshookWebhook *webhook, int64 n)
 {
 	dmshook_digest_add(&webhook->expired, n);
-	something = changed = true;
+	note(webhook);
 }
 
 TimestampTz
 dmshook_notices_due(void)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
+	DmshookWebhook *next;
 	TimestampTz now;
 
 	if (npending > 0)
@@ -149,13 +161,17 @@ dmshook_notices_due(void)
 	next_due = DT_NOEND;
 	changed = false;
 	now = GetCurrentTimestamp();
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	for (webhook = dmshook_agenda_iterate(DMSHOOK_TODO_NOTICE, NULL); webhook; webhook = next)
 	{
 		int64_t		due = Min(dmshook_digest_due(&webhook->exhausted, DIGEST_MS, now),
 							  dmshook_digest_due(&webhook->expired, EXPIRED_MS, now));
 
-		if (webhook->dropped)
+		next = dmshook_agenda_iterate(DMSHOOK_TODO_NOTICE, webhook);
+		if (webhook->dropped || (!webhook->to_disable && due == DMSHOOK_NEVER))
+		{
+			dmshook_agenda_drop(webhook, DMSHOOK_TODO_NOTICE);
 			continue;
+		}
 		if (webhook->to_disable)
 			next_due = Min(next_due, retry_disable_at);
 		if (due != DMSHOOK_NEVER)
@@ -241,7 +257,7 @@ write_all(void)
 	}
 	if (!something)
 		return;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_NOTICE, webhook)) != NULL)
 	{
 		if (webhook->dropped)
 			continue;
@@ -305,7 +321,7 @@ dmshook_notices_end(bool committed)
 	if (!something)
 		return;
 	changed = true;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_NOTICE, webhook)) != NULL)
 	{
 		if (webhook->exhausted_written > 0)
 			dmshook_digest_told(&webhook->exhausted, webhook->exhausted_written, now);

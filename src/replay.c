@@ -56,6 +56,7 @@ begin_replay(DmshookWebhook *webhook, int64 command, int64 low, int64 until, Jso
 	read_request(request, args);
 	if (dmshook_replay_add(webhook->consumer, command, low, until, request) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	dmshook_agenda_add(webhook, DMSHOOK_TODO_REPLAY);
 	MemoryContextSwitchTo(old);
 }
 
@@ -208,7 +209,7 @@ dmshook_replays_feed(DmshookReader *reader, int64 deadline_us)
 	DmshookWebhook *webhook = NULL;
 	bool		more = false;
 
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_REPLAY, webhook)) != NULL)
 	{
 		DmshookReplay *replay = NULL;
 
@@ -225,7 +226,7 @@ dmshook_replays_persist(void)
 {
 	DmshookWebhook *webhook = NULL;
 
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_REPLAY, webhook)) != NULL)
 	{
 		DmshookReplay *replay = NULL;
 
@@ -247,12 +248,14 @@ dmshook_replays_persist(void)
 void
 dmshook_replays_persisted(void)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
+	DmshookWebhook *following;
 
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	for (webhook = dmshook_agenda_iterate(DMSHOOK_TODO_REPLAY, NULL); webhook; webhook = following)
 	{
 		DmshookReplay *replay = dmshook_replay_iterate(webhook->consumer, NULL);
 
+		following = dmshook_agenda_iterate(DMSHOOK_TODO_REPLAY, webhook);
 		while (replay)
 		{
 			DmshookReplay *next = dmshook_replay_iterate(webhook->consumer, replay);
@@ -262,5 +265,7 @@ dmshook_replays_persisted(void)
 				dmshook_replay_remove(replay);
 			replay = next;
 		}
+		if (dmshook_replay_iterate(webhook->consumer, NULL) == NULL)
+			dmshook_agenda_drop(webhook, DMSHOOK_TODO_REPLAY);
 	}
 }

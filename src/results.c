@@ -26,7 +26,7 @@
 #define ON_TRIAL_MAX 4			/* more results that fail alone: it is the log */
 
 static int	batch = BATCH_MAX;
-static uint64 successes = 0;		/* commits with results */
+static uint64 successes = 0;	/* commits with results */
 
 /* Results that failed alone, out of the consumers' line. */
 typedef struct Aside
@@ -134,7 +134,7 @@ write_queue(void)
 		if (dmshook_store_queue_promote(webhook->id, current->promotes[i].entity, now))
 		{
 			/* read it again at once, also should this transaction fail */
-			webhook->next_due = DT_NOBEGIN;
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 			webhook->due_from = Min(webhook->due_from, now);
 		}
 	}
@@ -202,7 +202,7 @@ to_try(DmshookConsumers *set)
 	for (int i = 0; i < naside; i++)
 	{
 		bool		due = aside[i].at_fault ? aside[i].due <= GetCurrentTimestamp() :
-			aside[i].successes < successes || !dmshook_consumers_dirty(set);
+		aside[i].successes < successes || !dmshook_consumers_dirty(set);
 
 		/* in turn */
 		if (due && (found < 0 || aside[i].due < aside[found].due))
@@ -255,7 +255,7 @@ committed(void)
 		webhook->in_commit++;
 		if (entry->fate == DMSHOOK_FATE_RETRY)
 		{
-			webhook->next_due = Min(webhook->next_due, entry->due);
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, Min(webhook->agenda.at[DMSHOOK_ALARM_QUEUE], entry->due));
 			webhook->due_from = Min(webhook->due_from, entry->due);
 		}
 		stats->deliveries++;
@@ -270,7 +270,7 @@ committed(void)
 		{
 			webhook->committed = Max(webhook->committed - webhook->committed / 8, webhook->in_commit);
 			webhook->in_commit = 0;
-			webhook->resize = true;
+			dmshook_agenda_add(webhook, DMSHOOK_TODO_RESIZE);
 		}
 		current->results[i]->data = NULL;
 		dmshook_flight_free(flight);
@@ -340,7 +340,7 @@ not_committed(const char *failure, DmshookEntry **out)
 	{
 		aside[naside++] = (Aside)
 		{
-			.entry = failed_entry,.successes = successes,.due = GetCurrentTimestamp()
+			.entry = failed_entry, .successes = successes, .due = GetCurrentTimestamp()
 		};
 		*out = failed_entry;
 	}
@@ -352,7 +352,7 @@ dmshook_results_end(DmshookConsumers *set, const char *failure)
 {
 	DmshookEntry *out = NULL;
 	DmshookEntry *postpone = NULL;
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
 	bool		fine = true;
 
 	if (failure == NULL)
@@ -367,11 +367,10 @@ dmshook_results_end(DmshookConsumers *set, const char *failure)
 		dmshook_commit_end(set, failure == NULL);
 	current = NULL;
 	trying = -1;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_RESIZE, NULL)) != NULL)
 	{
-		if (webhook->resize)
-			dmshook_roster_apply(webhook);
-		webhook->resize = false;
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_RESIZE);
+		dmshook_roster_apply(webhook);
 	}
 	if (out)
 		dmshook_entry_set_aside(out);
@@ -417,16 +416,17 @@ take_policy(DmshookState *state, const DmshookPolicyStored *stored)
 void
 dmshook_results_health(void)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
 	TimestampTz now = GetCurrentTimestamp();
 
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_STATE, NULL)) != NULL)
 	{
-		if (!webhook->state_dirty || webhook->dropped)
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_STATE);
+		if (webhook->dropped)
 			continue;
 		take_policy(&webhook->state, &webhook->policy.stored);
 		dmshook_store_state(&webhook->state);
-		webhook->state_dirty = false;
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_COUNTED);
 		webhook->count_ok_written = webhook->count_ok;
 		webhook->count_failed_written = webhook->count_failed;
 		if (webhook->count_ok + webhook->count_failed > 0)
@@ -437,10 +437,11 @@ dmshook_results_health(void)
 void
 dmshook_results_health_end(bool committed)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
 
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_COUNTED, NULL)) != NULL)
 	{
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_COUNTED);
 		if (committed)
 		{
 			webhook->count_ok -= webhook->count_ok_written;
@@ -459,6 +460,6 @@ dmshook_results_forget(void)
 	{
 		ItemPointerSetInvalid(&webhook->place.tid);
 		ItemPointerSetInvalid(&webhook->state.tid);
-		webhook->state_dirty = true;
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_STATE);
 	}
 }

@@ -45,6 +45,7 @@ dmshook_roster_init(MemoryContext parent)
 
 	roster_context = AllocSetContextCreate(parent, "dmshook webhooks", ALLOCSET_DEFAULT_SIZES);
 	dmshook_judge_init(roster_context);
+	dmshook_agenda_init(roster_context);
 	ctl.keysize = sizeof(int);
 	ctl.entrysize = sizeof(WebhookEntry);
 	ctl.hcxt = roster_context;
@@ -292,11 +293,14 @@ dmshook_roster_apply(DmshookWebhook *webhook)
 	settings.ordered = webhook->ordered;
 	settings.window = webhook->window;
 	settings.max_in_flight = dmshook_policy_in_flight(&options->policy, &webhook->policy);
+	/* held back otherwise, it is looked at when that ends */
+	if (webhook->due_blocked && settings.may_send)
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_BLOCKED);
+	else
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_BLOCKED);
 	if (!dmshook_consumer_set(webhook->consumer, &settings))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
-
-static int	ngated = 0;
 
 void
 dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, TimestampTz until)
@@ -308,11 +312,19 @@ dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, TimestampTz until)
 		next = until;
 	else if (gate <= DMSHOOK_PASS_PROBE)
 		next = now;
-	webhook->gate_next = next == DMSHOOK_NEVER ? DT_NOEND : next;
-	if (!webhook->gated)
-		ngated++;
+	dmshook_agenda_set(webhook, DMSHOOK_ALARM_GATE, next == DMSHOOK_NEVER ? DT_NOEND : next);
 	webhook->gated = true;
 	dmshook_roster_apply(webhook);
+}
+
+void
+dmshook_roster_block(DmshookWebhook *webhook, bool blocked)
+{
+	webhook->due_blocked = blocked;
+	if (!blocked)
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_BLOCKED);
+	else if (webhook->row->enabled && !webhook->row->paused && !webhook->dropped && !webhook->gated)
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_BLOCKED);
 }
 
 static void
@@ -321,20 +333,36 @@ ungate(DmshookWebhook *webhook)
 	if (!webhook->gated)
 		return;
 	webhook->gated = false;
-	ngated--;
+	dmshook_agenda_set(webhook, DMSHOOK_ALARM_GATE, DT_NOEND);
 	/* no result is to come that would make the feed look at its queue again */
 	if (webhook->due_blocked)
 	{
-		webhook->due_blocked = false;
-		webhook->next_due = DT_NOBEGIN;
+		dmshook_roster_block(webhook, false);
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 	}
+}
+
+void
+dmshook_roster_ask_again(DmshookWebhook *webhook)
+{
+	if (webhook->gated)
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_GATE, DT_NOBEGIN);
+}
+
+void
+dmshook_roster_clock_set(void)
+{
+	DmshookWebhook *webhook = NULL;
+
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+		dmshook_roster_ask_again(webhook);
 }
 
 /* One that may send again: are its retries to go first? */
 static bool
 retries_first(DmshookWebhook *webhook, DmshookGate gate, TimestampTz now, bool may_turn)
 {
-	if (!webhook->due_blocked && webhook->next_due > now)
+	if (!webhook->due_blocked && webhook->agenda.at[DMSHOOK_ALARM_QUEUE] > now)
 		return false;
 	if (gate == DMSHOOK_PASS_PROBE)
 		return !dmshook_policy_probe_fresh(&webhook->policy);
@@ -344,21 +372,24 @@ retries_first(DmshookWebhook *webhook, DmshookGate gate, TimestampTz now, bool m
 }
 
 bool
-dmshook_roster_regate(TimestampTz now, bool result, bool may_turn, bool *queue_first)
+dmshook_roster_regate(TimestampTz now, bool may_turn, bool *queue_first)
 {
-	DmshookWebhook *webhook = NULL;
+	DmshookWebhook *webhook;
 	bool		opened = false;
 
 	*queue_first = false;
-	if (ngated == 0)
-		return false;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	/* each is asked once, whatever it answers */
+	while ((webhook = dmshook_agenda_due(DMSHOOK_ALARM_GATE, now)) != NULL)
+	{
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_GATE, DT_NOEND);
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_GATE);
+	}
+	while ((webhook = dmshook_agenda_iterate(DMSHOOK_TODO_GATE, NULL)) != NULL)
 	{
 		int64_t		next = DMSHOOK_NEVER;
 		DmshookGate gate;
 
-		if (!webhook->gated || (webhook->gate_next > now && !result))
-			continue;
+		dmshook_agenda_drop(webhook, DMSHOOK_TODO_GATE);
 		gate = dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next);
 		if (gate <= DMSHOOK_PASS_PROBE)
 		{
@@ -369,25 +400,9 @@ dmshook_roster_regate(TimestampTz now, bool result, bool may_turn, bool *queue_f
 				*queue_first = true;
 		}
 		else
-			webhook->gate_next = next == DMSHOOK_NEVER ? DT_NOEND : next;
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_GATE, next == DMSHOOK_NEVER ? DT_NOEND : next);
 	}
 	return opened;
-}
-
-TimestampTz
-dmshook_roster_next_gate(void)
-{
-	TimestampTz result = DT_NOEND;
-	DmshookWebhook *webhook = NULL;
-
-	if (ngated == 0)
-		return result;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
-	{
-		if (webhook->gated && webhook->row->enabled && !webhook->row->paused)
-			result = Min(result, webhook->gate_next);
-	}
-	return result;
 }
 
 /* Where it left off in an earlier life. */
@@ -422,7 +437,7 @@ policy_changed(DmshookWebhook *webhook, const DmshookWebhookRow *row)
 	{
 		dmshook_policy_reset(&webhook->policy, now);
 		webhook->to_disable = false;
-		webhook->state_dirty = true;
+		dmshook_agenda_add(webhook, DMSHOOK_TODO_STATE);
 	}
 	else if (webhook->row->paused && !row->paused)
 		dmshook_policy_nudge(&webhook->policy, now);
@@ -443,8 +458,10 @@ add_webhook(DmshookConsumers *set, const DmshookWebhookRow *row, bool start, int
 	bool		found;
 
 	webhook->id = row->id;
+	dmshook_agenda_begin(webhook);
 	webhook->due_from = DT_NOBEGIN;
-	webhook->next_due = start ? DT_NOBEGIN : DT_NOEND;
+	if (start)
+		dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, DT_NOBEGIN);
 	webhook->state.webhook = webhook->place.webhook = row->id;
 	webhook->state.delivered = row->delivered;
 	webhook->state.failed = row->failed;
@@ -539,7 +556,7 @@ dmshook_roster_remove(DmshookWebhook *webhook)
 	wipe_row(webhook->row);
 	hash_search(webhooks, &webhook->id, HASH_REMOVE, NULL);
 	dlist_delete(&webhook->node);
-	ungate(webhook);
+	dmshook_agenda_forget(webhook);
 	if (webhook->context)
 		MemoryContextDelete(webhook->context);
 	pfree(webhook);

@@ -9,6 +9,7 @@
 
 #include "lib/ilist.h"
 
+#include "agenda.h"
 #include "cache.h"
 #include "consumer.h"
 #include "judge.h"
@@ -52,20 +53,18 @@ typedef struct DmshookWebhook
 	DmshookProfile *profile;
 	DmshookConsumer *consumer;
 	bool		ordered;		/* options.ordered, once the queue has been put in that order */
-	TimestampTz ordered_at;		/* switched on then, and what was in flight has not all ended; else 0 */
+	TimestampTz ordered_at;		/* switched on then; DMSHOOK_TODO_ORDER while what was in flight has not all ended */
 	bool		dropped;		/* to be removed when its consumer is no longer busy */
 	int			window;
 	bool		squeezed;		/* memory is short and it does not get on: the least window */
 	int			committed;		/* results in one of the last commits, decaying */
 	int			in_commit;		/* counts them during one */
-	bool		resize;			/* the window is to follow */
+	DmshookAgenda agenda;		/* what is to be done, and when */
 	TimestampTz due_from;		/* queue rows due before it have been picked */
-	TimestampTz next_due;		/* when to look at the queue again; DT_NOEND: never */
 	bool		due_blocked;	/* rows are due, but it may not send more now */
 	bool		queue_turn;		/* limited: the last request was a retry's */
 	DmshookPolicyState policy;
-	bool		gated;			/* nothing may go until gate_next, or until a result */
-	TimestampTz gate_next;		/* DT_NOEND: until a result */
+	bool		gated;			/* nothing may go until DMSHOOK_ALARM_GATE, or until a result of it */
 	TimestampTz turn;			/* deliver.c: when it may begin another request, while it fails; 0: it has not asked */
 	bool		to_disable;		/* its receiver says so; the row is still to be written */
 	DmshookDigest exhausted;	/* notices of deliveries given up */
@@ -79,7 +78,6 @@ typedef struct DmshookWebhook
 	bool		transform_slow; /* it is served by the second helper */
 	DmshookJudge judge;			/* its filter's time */
 	DmshookState state;
-	bool		state_dirty;
 	int64		count_ok;		/* requests that ended and are not in webhook_count yet */
 	int64		count_failed;
 	int64		count_ok_written;	/* of these: in the current transaction; so the next */
@@ -125,14 +123,22 @@ extern void dmshook_roster_apply(DmshookWebhook *webhook);
 /* It may send no more for now: until then, or (0) as its policy says, which refused. */
 extern void dmshook_roster_gate(DmshookWebhook *webhook, TimestampTz now, TimestampTz until);
 
+/* A request of it ended, or was not made after all: its policy may say something else. */
+extern void dmshook_roster_ask_again(DmshookWebhook *webhook);
+
+/* The clock was set: times at which to ask again mean nothing any more. */
+extern void dmshook_roster_clock_set(void);
+
 /*
- * Open the gates of those that may send again; result: something ended, ask all. True: any was
+ * Open the gates of those that may send again by now. True: any was
  * opened. *queue_first: a turn is to come before anything else is sent, for one of them has retries that are due
  * and it is their turn: probes are theirs (dmshook_policy_probe_fresh()), and every other time where the rate
  * is limited, or a backlog would keep them waiting. Those of the rate only where may_turn.
  */
-extern bool dmshook_roster_regate(TimestampTz now, bool result, bool may_turn, bool *queue_first);
-extern TimestampTz dmshook_roster_next_gate(void);
+extern bool dmshook_roster_regate(TimestampTz now, bool may_turn, bool *queue_first);
+
+/* Queue rows are due, and it may not send more now: look again when it may; or no longer so. */
+extern void dmshook_roster_block(DmshookWebhook *webhook, bool blocked);
 
 /*
  * Is the event for the webhook, by the version that holds its id? While the event is being read,

@@ -83,10 +83,61 @@ check_entries(int w)
 		  finished == consumer->finished, "entries of %d do not add up", w);
 }
 
+/* The lists that spare it to walk all webhooks: each says what asking all of them would. */
+static void
+check_lists(void)
+{
+	int			waiting = 0;
+
+	for (int w = 0; w < db.nwebhooks; w++)
+	{
+		const DmshookConsumer *c = life.consumer[w];
+		bool		hungry = (!c->live || c->nlate > 0) && c->settings.may_send && c->window < c->settings.window;
+
+		CHECK(hungry == c->in_hungry, "%d is%s hungry, and it is%s listed", w, hungry ? "" : " not", c->in_hungry ? "" : " not");
+		waiting += c->window > c->flying ? c->window - c->flying : 0;
+	}
+	CHECK(waiting == dmshook_consumers_waiting(life.set), "%d wait, not %d", waiting, dmshook_consumers_waiting(life.set));
+}
+
+/* What is to be stored, as asking all webhooks says it; persist NULL: nothing. */
+void
+check_persist(const DmshookPersist *persist, int64_t reader_low, bool all)
+{
+	int64_t		high = dmshook_consumers_high(life.set);
+	int64_t		most = reader_low < high ? reader_low : high;
+	int64_t		place = most;
+	int			nplaces = 0;
+
+	if (persist == NULL && life.set->places_size < life.set->nconsumers)
+		return;					/* there was no memory for it */
+	for (int w = 0; w < db.nwebhooks && !all; w++)
+	{
+		int64_t		low = dmshook_consumer_low(life.consumer[w]);
+
+		if (low >= life.set->stored_high && low >= most - DMSHOOK_ROW_SLACK && low < place)
+			place = low;
+	}
+	if (place < life.set->stored_high)
+		place = life.set->stored_high;
+	for (int w = 0; w < db.nwebhooks; w++)
+	{
+		const DmshookConsumer *c = life.consumer[w];
+		int64_t		low = dmshook_consumer_low(c);
+		bool		store = all || low < place;
+
+		nplaces += store != c->stored || (store && low != c->stored_low);
+	}
+	CHECK((persist ? persist->low : life.set->stored_high) == place, "R becomes %d, not %d", (int) (persist ? persist->low : 0), (int) place);
+	CHECK((persist ? persist->nplaces : 0) == nplaces, "%d places are stored, not %d", persist ? persist->nplaces : 0, nplaces);
+}
+
 void
 check_memory(void)
 {
 	int			flying = 0;
+
+	check_lists();
 
 	for (int w = 0; w < db.nwebhooks; w++)
 	{

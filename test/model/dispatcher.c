@@ -290,7 +290,10 @@ static void
 feed_hungry(void)
 {
 	DmshookConsumer *consumer;
+	bool		was_hungry[MAX_WEBHOOKS];
 
+	for (int w = 0; w < db.nwebhooks; w++)
+		was_hungry[w] = life.consumer[w]->in_hungry;
 	dmshook_consumers_start_hungry(life.set);
 	while ((consumer = dmshook_consumers_next_hungry(life.set)) != NULL)
 	{
@@ -319,6 +322,8 @@ feed_hungry(void)
 				dmshook_consumer_fed(consumer, upto);
 		}
 	}
+	for (int w = 0; w < db.nwebhooks; w++)
+		CHECK(!was_hungry[w] || !life.consumer[w]->in_hungry || life.consumer[w]->round == life.set->round, "%d had no turn", w);
 }
 
 static bool
@@ -555,9 +560,11 @@ persist(void)
 {
 	int64_t		least = reader_least_missing();
 	int64_t		high = dmshook_consumers_high(life.set);
-	const DmshookPersist *persist = dmshook_persist_begin(life.set, least <= high ? least - 1 : high, !calm && chance(5));
+	bool		all = !calm && chance(5);
+	const DmshookPersist *persist = dmshook_persist_begin(life.set, least <= high ? least - 1 : high, all);
 	bool		rolled_back = !calm && chance(10);
 
+	check_persist(persist, least <= high ? least - 1 : high, all);
 	if (persist && !rolled_back)
 	{
 		CHECK(persist->low >= db.reader_low, "R goes back from %d to %d", (int) db.reader_low, (int) persist->low);

@@ -183,6 +183,7 @@ extern void ask(int w);
 
 /* check.c */
 extern void check_memory(void);
+extern void check_persist(const DmshookPersist *persist, int64_t reader_low, bool all);
 extern void check_database(void);
 extern void check_send(int w, const DmshookEntry *entry);
 extern void check_end(void);
