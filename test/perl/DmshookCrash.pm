@@ -34,7 +34,7 @@ use DmshookTest;
 use IPC::Run;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time sleep);
+use Time::HiRes qw(time);
 use Time::Local;
 
 our @EXPORT = qw(crash_test);
@@ -164,12 +164,30 @@ sub end_writers
 	return;
 }
 
-# Until so many more requests were answered.
+# Until so many more requests were answered; or so many events written, where the machine is too slow to keep up.
 sub wait_more
 {
 	my ($n) = @_;
 	my $stop = ($receiver->stats->{'status.200'} // 0) + $n;
-	return poll_until(sub { ($receiver->stats->{'status.200'} // 0) >= $stop }, "$n more requests");
+	my $last = $server->sql('SELECT last_value FROM dmshook.event_id') + $n;
+	return poll_until(sub { ($receiver->stats->{'status.200'} // 0) >= $stop || $server->sql('SELECT last_value FROM dmshook.event_id') >= $last }, "$n more requests");
+}
+
+# Until a query says t; patience begins anew whenever its second column changes.
+sub wait_done
+{
+	my ($sql) = @_;
+	my $before = '';
+	while (1)
+	{
+		my ($done, $now);
+		poll_until(sub {
+			($done, $now) = split /\|/, $server->sql($sql);
+			return $done eq 't' || $now ne $before;
+		}, sub { "no progress: $sql\nlast answer: $done|$now" });
+		return if $done eq 't';
+		$before = $now;
+	}
 }
 
 # The postmaster; with all its children at once, as when the power goes: none of them may write on. Or it alone:
@@ -244,10 +262,11 @@ sub end_prepared
 sub compare
 {
 	my ($lives, $ends) = @_;
-	$server->wait_sql(<<'SQL');
+	wait_done(<<'SQL');
 SELECT (SELECT count(*) FROM dmshook.attempt WHERE webhook = 1 AND final = 'd') >= (SELECT count(*) FROM dmshook.event WHERE entity <> 'webhook')
 	AND (SELECT count(*) FROM dmshook.attempt WHERE webhook = 2 AND final = 'd') >= (SELECT count(*) FROM dmshook.event WHERE entity = 'vehicle')
-	AND NOT EXISTS (SELECT FROM dmshook.queue)
+	AND NOT EXISTS (SELECT FROM dmshook.queue),
+	(SELECT max(id) FROM dmshook.attempt)
 SQL
 	$server->wait_sql('SELECT low = (SELECT max(id) FROM dmshook.event) FROM dmshook.position WHERE webhook = 0 AND command = 0');
 
