@@ -180,5 +180,30 @@ SET ROLE reg_evil;
 -- only the rows that it may see are counted
 SELECT event_type, operation, rows_now, hint FROM dmshook.watch_deal('public.reg_deal') WHERE event_type = 'deal.enquiry_created';
 SELECT count(*) FROM dmshook.check();
+
+--
+-- a superuser who watches a table runs nothing of its owner's as himself
+--
+CREATE TABLE public.reg_job (id int PRIMARY KEY, status text);
+INSERT INTO public.reg_job VALUES (1, 'done');
+CREATE FUNCTION public.reg_grab(text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	RAISE NOTICE 'asked as %', current_user;
+	PERFORM set_config('search_path', 'evil', false);
+	RESET ROLE;
+	RAISE NOTICE 'became %', current_user;
+	RETURN true;
+EXCEPTION WHEN insufficient_privilege THEN
+	RAISE NOTICE '%', sqlerrm;
+	PERFORM set_config('search_path', 'evil', false);
+	RETURN true;
+END $$;
+RESET ROLE;
+SELECT event_type, rows_now FROM dmshook.watch_job('public.reg_job', invoiced_when => 'public.reg_grab(status)') WHERE event_type = 'job.invoiced' AND operation = 'insert';
+SHOW search_path;
+-- who could not become the owner asks as himself
+SET ROLE reg_evil;
+SELECT dmshook._as_owner('public.reg_job', 'SELECT current_user'), dmshook._as_owner('pg_class', 'SELECT current_user') AS not_his;
+SELECT dmshook._as_owner('public.reg_job', 'DELETE FROM public.reg_job');
 RESET ROLE;
 ROLLBACK;

@@ -35,6 +35,12 @@ SELECT filter, (dmshook._filter_verdict(filter, e)).*, dmshook._filter_holds(fil
 	'strict $.data.record.prise ? (@ > 1)', 'strict $.data.record.list[7] ? (@ > 1)', '$.data.record ? (@.price > $limit)']) AS filter;
 SELECT (dmshook._filter_verdict('$.a == 1', e)).*, dmshook._filter_holds('$.a == 1', e) FROM pg_temp.event('{"record":{"text":"\u0000"}}') e;
 SELECT dmshook._filter_holds('$.a == 1', NULL) AS of_null;
+-- an error never quotes a value; what the filter itself has may be said
+SELECT filter, (dmshook._filter_verdict(filter, e)).verdict, (dmshook._filter_verdict(filter, e)).error ~ 'Jane|Doe|secret' AS told
+	FROM pg_temp.event('{"record":{"name":"Jane \"id\" Doe","born":"secret"}}') e, unnest(ARRAY[
+	'$.data.record.name.datetime() ? (@ > 1)', '$.data.record.born.datetime("YYYY-MM-DD") ? (@ > 1)', '$.data.record.name.double() ? (@ > 1)', '$.data.record.born.double() ? (@ > 1)',
+	'$.data.record.name.datetime("HH24:MI") ? (@ > "id")', 'strict $.data.record.id ? (@ == "id")', 'strict $.data.record.name.id ? (@ == 1)']) AS filter;
+SELECT dmshook._filter_verdict('$.data.record.born.datetime() ? (@ > 1)', e) FROM pg_temp.event('{"record":{"born":"secret"}}') e;
 SELECT dmshook._filter_holds(f, pg_temp.event('{"record":{"price":1}}')) FROM unnest(ARRAY['$.data.record.price == 1', '$.data.record.price == 2', '$.data.record.price == 1', NULL]) AS f;
 
 -- tried on recent events

@@ -121,9 +121,9 @@ dmshook_filter_compile(const char *text)
 	return path;
 }
 
-/* An error was caught: out of the subtransaction; its message in a context. */
+/* An error was caught: out of the subtransaction; its message in a context, and of what it was made. */
 static char *
-leave_failed(MemoryContext context, ResourceOwner owner, int *code)
+leave_failed(MemoryContext context, ResourceOwner owner, int *code, const char **format)
 {
 	ErrorData  *error;
 	char	   *message;
@@ -135,9 +135,49 @@ leave_failed(MemoryContext context, ResourceOwner owner, int *code)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 	*code = error->sqlerrcode;
+	*format = error->message_id;
 	message = pstrdup(error->message);
 	FreeErrorData(error);
 	return message;
+}
+
+/*
+ * What an error says without the value that it was about: from 13 on some quote one ("datetime format is not
+ * recognized: ..."), from 17 on most do. What the filter itself has, a key or a literal, may be said. format is the
+ * message's own, in English: where it was translated, and may quote in other ways, that is shown with no value at all.
+ */
+static char *
+without_values(char *message, const char *format, JsonPath *path)
+{
+	char	   *first = strchr(message, '"');
+	char	   *last = strrchr(message, '"');
+	StringInfoData buf;
+
+	if (format != NULL && strchr(format, '%') == NULL)
+		return message;
+	if (format != NULL && strncmp(message, format, strcspn(format, "%")) == 0)
+	{
+		char	   *own = DatumGetCString(DirectFunctionCall1(jsonpath_out, PointerGetDatum(path)));
+
+		if (first == NULL || strstr(own, pnstrdup(first, last - first + 1)) != NULL)
+			return message;
+		return psprintf("%.*s\"...\"%s", (int) (first - message), message, last + 1);
+	}
+	initStringInfo(&buf);
+	for (const char *c = format ? format : "the jsonpath cannot be evaluated"; *c; c++)
+	{
+		if (*c != '%')
+			appendStringInfoChar(&buf, *c);
+		else
+		{
+			appendStringInfoString(&buf, "...");
+			while (c[1] != '\0' && strchr("-0123456789.lz", c[1]) != NULL)
+				c++;
+			if (c[1] != '\0')
+				c++;
+		}
+	}
+	return buf.data;
 }
 
 Jsonb *
@@ -146,6 +186,7 @@ dmshook_filter_payload(const DmshookEvent *event, char **problem)
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	Jsonb	   *volatile result = NULL;
+	const char *format;
 	int			code;
 
 	*problem = NULL;
@@ -165,7 +206,7 @@ dmshook_filter_payload(const DmshookEvent *event, char **problem)
 	}
 	PG_CATCH();
 	{
-		char	   *message = leave_failed(context, owner, &code);
+		char	   *message = leave_failed(context, owner, &code, &format);
 
 		*problem = psprintf("the payload cannot be read as jsonb: %s", message);
 	}
@@ -226,6 +267,7 @@ dmshook_filter_evaluate(JsonPath *path, Jsonb *payload, int limit_ms, char **err
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	volatile DmshookFilterVerdict verdict = DMSHOOK_FILTER_ERROR;
+	const char *format;
 	int			code;
 
 	*error = NULL;
@@ -244,7 +286,8 @@ dmshook_filter_evaluate(JsonPath *path, Jsonb *payload, int limit_ms, char **err
 	PG_CATCH();
 	{
 		stop_clock(limit_ms);
-		*error = leave_failed(context, owner, &code);
+		*error = leave_failed(context, owner, &code, &format);
+		*error = without_values(*error, format, path);
 		verdict = DMSHOOK_FILTER_ERROR;
 		if (code == ERRCODE_QUERY_CANCELED && limit_ms > 0)
 		{

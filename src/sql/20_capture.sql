@@ -300,6 +300,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION dmshook._trigger_rules IS 'arguments of a table''s capture trigger';
 
+CREATE FUNCTION dmshook._as_owner(rel regclass, query text) RETURNS text
+	AS 'MODULE_PATHNAME', 'dmshook_sql_as_owner' LANGUAGE C STABLE STRICT;
+COMMENT ON FUNCTION dmshook._as_owner IS 'the text that a query gives, asked as the owner of a table; as the caller where that one could not become the owner';
+
 /*
  * Count the rows for which each rule is true now, and where no row has a status
  * that a rule waits for, say which there are.
@@ -322,7 +326,7 @@ BEGIN
 		RETURN;
 	END IF;
 	BEGIN
-		EXECUTE format('SELECT ARRAY[%s, count(*)] FROM %s', array_to_string(queries, ', '), source) INTO counts;
+		counts := dmshook._as_owner(rel, format('SELECT ARRAY[%s, count(*)] FROM %s', array_to_string(queries, ', '), source))::bigint[];
 	EXCEPTION WHEN OTHERS THEN
 		counts := NULL;
 		common := 'the rows could not be counted: ' || sqlerrm;
@@ -334,8 +338,8 @@ BEGIN
 		rows_now := counts[n];
 		hint := CASE WHEN rule.predicate IS NOT NULL THEN common END;
 		IF rows_now = 0 AND rule.tested IS NOT NULL AND rule.condition LIKE 'becomes %' AND counts[cardinality(counts)] > 0 THEN
-			EXECUTE format('SELECT string_agg(format(''%%s (%%s)'', coalesce(v, ''NULL''), c), '', '' ORDER BY c DESC, v)
-				FROM (SELECT %I::text AS v, count(*) AS c FROM %s GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) s', rule.tested, source) INTO hint;
+			hint := dmshook._as_owner(rel, format('SELECT string_agg(format(''%%s (%%s)'', coalesce(v, ''NULL''), c), '', '' ORDER BY c DESC, v)
+				FROM (SELECT %I::text AS v, count(*) AS c FROM %s GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5) s', rule.tested, source));
 			hint := format('no row has %s %s; most common: %s: pass %s', rule.tested,
 				(SELECT string_agg(quote_literal(v), ' or ') FROM unnest(rule.vals) v), hint,
 				CASE WHEN rule.event_type IN ('vehicle.sold', 'vehicle.added', 'deal.created', 'deal.completed', 'job.invoiced', 'job.completed')

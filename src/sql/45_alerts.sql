@@ -16,7 +16,7 @@ BEGIN
 	INSERT INTO dmshook.alert AS a (webhook, kind, detail) VALUES (nullif(webhook_id, 0), _notice.kind, _notice.detail) RETURNING a.id INTO alert_id;
 	PERFORM pg_notify('dmshook', left(jsonb_build_object('alert', alert_id, 'webhook', webhook_name, 'kind', kind,
 		-- anybody may LISTEN
-		'detail', CASE WHEN dmshook._quotes_data(detail->>'error') THEN detail || jsonb_build_object('error', dmshook._cut_error(detail->>'error')) ELSE detail END)::text, 7900));
+		'detail', CASE WHEN dmshook._quotes_data(detail->>'error') THEN detail - 'hint' || jsonb_build_object('error', dmshook._cut_error(detail->>'error')) ELSE detail END)::text, 7900));
 	IF EXISTS (SELECT FROM dmshook.event_type t WHERE t.name = 'webhook.' || kind) THEN
 		PERFORM dmshook.emit('webhook.' || kind, 'webhook', jsonb_build_object('name', webhook_name), detail || jsonb_build_object('alert', alert_id));
 	END IF;

@@ -34,7 +34,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 		('a', '{_payloads_right}'),
 		-- what functions without SECURITY DEFINER call
 		('a', '{_note_caller, _create_webhook, _alter_webhook, _reencrypt_secrets, _set_triggers, _claim_if_new, _warn_not_preloaded}'),
-		('a', '{_watchable, _column_refs, _quote_item, _rule_test, _event_entity, _related_args, _watch_head, _watch, _watch_one, _rows_now, _trigger_rules, _without_type}'),
+		('a', '{_watchable, _column_refs, _quote_item, _rule_test, _event_entity, _related_args, _watch_head, _watch, _watch_one, _rows_now, _as_owner, _trigger_rules, _without_type}'),
 		-- its owner's
 		('', '{capture, _rights, _grant, _noted_caller, _set_trigger}'),
 		('', '{_check_url, _check_options, _check_auth, _check_headers, _check_secret, _check_name, _check_events, _check_types, _check_method, _check_filter, _check_transform}'),

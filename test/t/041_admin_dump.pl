@@ -19,6 +19,17 @@ $node->safe_psql('dms', sprintf q{SELECT count(*) FROM dmshook.create_webhook('%
   for ['live', $receiver->url('/ok/live')], ['paused', $receiver->url('/ok/paused')], ['dead', $receiver->url('/switch/dead')];
 $node->safe_psql('dms', q{SELECT dmshook.pause_webhook('paused'); SELECT dmshook.alter_webhook('dead', options => '{"max_attempts": 1}')});
 $node->safe_psql('dms', q{INSERT INTO vehicle VALUES (1, 'in stock'); UPDATE vehicle SET status = 'sold'});
+$node->safe_psql('dms', q{CREATE ROLE clerk; CREATE ROLE auditor; CREATE ROLE boss; CREATE ROLE feeder; CREATE ROLE gone;
+	SELECT dmshook.grant_viewer('clerk'), dmshook.grant_viewer('auditor', payloads => true), dmshook.grant_admin('boss'), dmshook.grant_emitter('feeder'), dmshook.grant_admin('gone');
+	SELECT dmshook.revoke_all('gone')});
+my $granted = $node->safe_psql('dms', 'SELECT * FROM dmshook.grants ORDER BY role');
+is($granted, "auditor|t|t|f|f\nboss|t|t|t|t\nclerk|t|f|f|f\nfeeder|f|f|f|t", 'grants');
+# whatever a role may do with anything of ours
+my $rights = q{SELECT string_agg(concat_ws(' ', what, grantee::regrole, privilege_type), E'\n' ORDER BY what, grantee::regrole::text, privilege_type) FROM (
+	SELECT c.oid::regclass::text AS what, a.* FROM pg_class c, aclexplode(c.relacl) a WHERE c.relnamespace = 'dmshook'::regnamespace
+	UNION ALL SELECT p.oid::regprocedure::text, a.* FROM pg_proc p, aclexplode(p.proacl) a WHERE p.pronamespace = 'dmshook'::regnamespace
+	UNION ALL SELECT n.nspname, a.* FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'dmshook') r};
+my $all_rights = $node->safe_psql('dms', $rights);
 # three events: added, status_changed, sold
 $server->wait_sql(q{SELECT count(*) FILTER (WHERE state = 'delivered') = 3 AND count(*) FILTER (WHERE state = 'waiting') = 3
 	AND count(*) FILTER (WHERE state = 'exhausted') = 3 FROM dmshook.deliveries}, 't', 'dms');
@@ -61,6 +72,8 @@ for my $dump ('super', 'owner')
 	restore($database, $dump);
 	is($node->safe_psql($database, q{SELECT string_agg(name, ',' ORDER BY name) FROM dmshook.event_type WHERE NOT builtin}), 'valuation.made', 'with the event types that people made');
 	is($node->safe_psql($database, q{SELECT count(*) FROM dmshook.deliveries WHERE state = 'exhausted'}), 3, 'and the dead letters');
+	is($node->safe_psql($database, 'SELECT * FROM dmshook.grants ORDER BY role'), $granted, 'and the grants');
+	is($node->safe_psql($database, $rights), $all_rights, 'each right of each role');
 	(undef, undef, my $err) = $node->psql($database, q{SELECT * FROM dmshook.test_webhook('live')});
 	like($err, qr/not claimed/, 'a test is refused');
 	is(scalar(@{ [ $receiver->requests ] }), $from, 'nothing was sent');

@@ -182,6 +182,22 @@ $a = attempt("https://receiver.test:$port/ok");
 like($a->{error}, qr/certificate of the receiver is not for the name "receiver\.test"/, 'a name that only the proxy knows; TLS is with the receiver, and checked');
 is(attempt($plain->url('/ok', 'receiver.test'))->{outcome}, 'ok', 'plain http goes through a tunnel, too');
 is($server->sql(q{SELECT http_version || ' ' || (response_headers !~* 'x-proxy') FROM dmshook.attempts WHERE url ~ 'receiver.test' AND outcome = 'ok'}), '1.1 true', 'the answer is the receiver\'s alone');
+# an access token: both requests go through the proxy, and none of them past it
+sub with_token
+{
+	my ($name, $url, $token_url) = @_;
+	$server->sql(qq{SELECT FROM dmshook.create_webhook('$name', '$url', '{vehicle.sold}',
+		auth => '{"kind": "oauth2", "token_url": "$token_url", "client_id": "c", "client_secret": "canary-of-the-client"}')});
+}
+with_token('oauth', "https://127.0.0.1:$port/protected/proxied", "https://localhost:$port/token/proxied");
+with_token('token_inside', "https://receiver.test:$port/ok", "https://127.0.0.1:$port/token/inside");
+my $earlier = () = $good->{seen}->();
+my $direct = $receiver->stats->{'connections.total'};
+is($server->sql(q{SELECT ok FROM dmshook.test_webhook('oauth')}), 't', 'an access token is got, and used, behind a proxy');
+my @tunnels = map { "$_->{method} $_->{target}" } ($good->{seen}->())[ $earlier .. $#{ [ $good->{seen}->() ] } ];
+is(join(', ', grep { $_ eq "CONNECT 127.0.0.1:$port" } @tunnels), "CONNECT 127.0.0.1:$port", '... the request through a tunnel');
+is($receiver->stats->{'connections.total'} - $direct, scalar(@tunnels), '... and no connection was made past it');
+is(scalar($receiver->requests(sub { $_->{path} eq '/token/proxied' })), 1, '... to the token endpoint, too');
 
 setting('allowed_networks', '', 'SELECT NOT ok FROM dmshook.test_webhook(' . quote('first') . ')');
 $connections = connections();
@@ -190,6 +206,9 @@ my $asked = () = $good->{seen}->();
 is(join(' ', map { my $b = shift @attempts; $b->{refused} || $b->{outcome} eq 'blocked_address' ? () : $_ } @hosts), '', 'behind a proxy: every spelling of such an address is refused');
 is(scalar(() = $good->{seen}->()), $asked, 'the proxy was asked for none of them');
 is(connections(), $connections, '... and nobody else either');
+$server->sql(q{SELECT FROM dmshook.test_webhook('token_inside')});
+like($server->sql(q{SELECT outcome || ': ' || error FROM dmshook.attempts WHERE webhook = 'token_inside'}), qr/^blocked_address: .*127\.0\.0\.1/, 'nor a token endpoint at one');
+is(scalar(() = $good->{seen}->()), $asked, '... the proxy was not asked for it');
 like(attempt("https://receiver.test:$port/ok", '{"allowed_addresses": "127.0.0.1"}')->{error}, qr/dmshook\.proxy looks up "receiver\.test", so the webhook's option allowed_addresses cannot be kept/, 'allowed_addresses behind a proxy: names are refused');
 $server->sql(q{SET dmshook.allowed_ports = '1-'; SELECT FROM dmshook.create_webhook('smtp', 'https://receiver.test:25/', '{vehicle.sold}')});
 $server->sql(q{SELECT FROM dmshook.test_webhook('smtp')});
@@ -222,7 +241,7 @@ unlike($server->sql_fails(q{ALTER SYSTEM SET dmshook.proxy = 'http://user:hush@l
 
 my $text = slurp_file($server->node->logfile) =~ s/^.*STATEMENT:.*$//gmr;
 $text .= $server->sql(q{SELECT string_agg(concat_ws(' ', a.error, a.hint, a.request_headers, a.response_headers), ' ') FROM dmshook.attempts a});
-unlike($text, qr/canary-of-the-proxy/, 'no log line, error or view has the password');
+unlike($text, qr/canary-of-the-(?:proxy|client)/, 'no log line, error or view has the password');
 unlike($text, qr/ZG1zOmNhbmFyeS1vZi10aGUtcHJveHk/, '... nor as it is sent');
 
 done_testing();

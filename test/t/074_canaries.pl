@@ -20,6 +20,8 @@ my %canary = (
 	(map { $_ => "canary-$_-7Qp/x+Zt9=" } qw(basic bearer api_key header refused url smtp other github oauth oauth_body password_file proxy)),
 	map { my $n = $_; $n => 'whsec_' . encode_base64(join('', map { chr((7 * length($n) + 29 * ord($n) + 13 * $_) % 256) } 1 .. 32), '') } qw(signing older),
 );
+# a private key of v1a: any 32 bytes are one
+$canary{ed25519} = 'whsk_' . encode_base64(join('', map { chr((53 * $_ + 17) % 256) } 1 .. 32), '');
 # in the middle of the private key of a certificate; and an access token, whose name the receiver takes out of its URL
 my $client_key = slurp_file("$certs/client.key");
 $canary{mtls} = (split /\n/, $client_key)[2];
@@ -47,6 +49,8 @@ $form{"${_}_encoded"} = $canary{$_} =~ s{([^A-Za-z0-9._~-])}{sprintf '%%%02X', o
 $form{proxy_header} = encode_base64("dms:$canary{proxy}", '');
 $form{oauth_header} = encode_base64("dms:$form{oauth_encoded}", '');
 $form{"bare_$_"} = $canary{$_} =~ s/^whsec_//r for qw(signing older);
+$form{bare_ed25519} = $canary{ed25519} =~ s/^whsk_//r;
+$form{raw_ed25519_key} = decode_base64($form{bare_ed25519});
 $form{raw_key} = $key;
 $form{hex_key} = unpack 'H*', $key;
 # the begin of each is enough
@@ -171,6 +175,10 @@ run(q{SELECT length(dmshook.signing_secret('basic'))});
 is(run(q{SELECT length(dmshook.rotate_secret('basic', secret => canary('older'))), length(dmshook.rotate_secret('basic', keep_old => '0'))}), '', 'rotated');
 is(run(q{SELECT dmshook.rotate_secret('basic', secret => canary('signing')) IS NULL}), '', 'to a secret of before');
 is(run(q{SELECT dmshook.alter_webhook('reset', options => '{"signature": ["github"]}'); SELECT dmshook.rotate_secret('reset', keep_old => '0', secret => canary('github')) IS NULL}), '', 'and to one of GitHub');
+like(run(q{SELECT dmshook.alter_webhook('garbage', options => '{"signature": ["standard", "standard-ed25519"]}');
+	SELECT dmshook.rotate_secret('garbage', keep_old => '0', secret => canary('ed25519')) IS NULL}), qr/^[^\n]*NOTICE:  give the receiver the public key whpk_[^\n]*$/, 'to a private key');
+run(q{SELECT ok, error FROM dmshook.test_webhook('garbage'); SELECT public_key FROM dmshook.webhooks WHERE name = 'garbage'; SELECT dmshook.sign(canary('ed25519'), 'msg_1', now(), 'body') IS NULL});
+fails('a private key that is cut', q{SELECT dmshook.rotate_secret('garbage', secret => left(canary('ed25519'), 40))}, 'invalid signing secret');
 run(q{SELECT dmshook.sign(canary('signing'), 'msg_1', now(), 'body') IS NULL, dmshook.verify(canary('github'), '{"x-hub-signature-256": "sha256=00"}', 'body')});
 run(q{SELECT dmshook.alter_webhook('redirect', new_name => 'renamed')});
 is(run(q{SELECT dmshook.reencrypt_secrets()}), '', 'encrypted again');
@@ -325,6 +333,7 @@ is(found(join "\n", values %rows), 'control', 'in no view and no other table (wh
 my $statements = $server->sql('SELECT query FROM pg_stat_statements') . $server->sql('SELECT * FROM pg_stat_activity');
 like($statements, qr/dmshook\.webhook_secret/, 'our statements are in pg_stat_statements');
 is(found($statements), '', 'without a secret');
+like($seen, qr/Asynchronous notification "dmshook" with payload .*"kind": "failing"/, 'who listened all the while heard of failures');
 is(found($seen), '', 'no client was shown one, in an error, a hint, a notification or pg_stat_activity');
 $session->quit;
 $looker->quit;
