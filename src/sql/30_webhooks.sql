@@ -14,7 +14,7 @@ CREATE FUNCTION dmshook._check_url(url text) RETURNS void
 COMMENT ON FUNCTION dmshook._check_url IS 'raise an error with a hint unless a webhook may have this URL';
 
 CREATE FUNCTION dmshook._matches(patterns text[], event_type text) RETURNS boolean
-	AS 'MODULE_PATHNAME', 'dmshook_sql_matches' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+	AS 'MODULE_PATHNAME', 'dmshook_sql_matches' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10;
 COMMENT ON FUNCTION dmshook._matches IS 'does a webhook with these events get this type?';
 
 CREATE FUNCTION dmshook._pattern_valid(pattern text) RETURNS boolean

@@ -251,7 +251,9 @@ BEGIN
 	level := 'warning';
 	subject := w.name;
 	n := dmshook._count_words(waits.n, stop_at, 'event') || CASE WHEN waits.n = 1 THEN ' waits' ELSE ' wait' END;
-	SELECT a.created_at INTO behind FROM dmshook._ahead a WHERE a.webhook_id = w.id ORDER BY a.sequence LIMIT 1;
+	IF w.options->>'rate_limit' IS NOT NULL THEN
+		SELECT a.created_at INTO behind FROM dmshook._ahead a WHERE a.webhook_id = w.id ORDER BY a.sequence LIMIT 1;
+	END IF;
 	IF w.options->>'rate_limit' IS NOT NULL AND behind < clock_timestamp() - interval '5 minutes'
 		AND NOT EXISTS (SELECT FROM dmshook.webhook_state s WHERE s.webhook = w.id AND s.failures > 0) THEN
 		problem := format('%s, the oldest since %s: more happens than its rate_limit of %s a second lets through', n, dmshook._clock(behind), w.options->>'rate_limit');
