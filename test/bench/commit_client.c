@@ -54,7 +54,7 @@ main(int argc, char **argv)
 		/* each at a random moment of its slot, so that it meets no rhythm of the dispatcher's */
 		int64_t		slot = 1000000 / atoi(argv[2]);
 		int64_t		pause = begin + i * slot + random() % slot - now_us();
-		struct timespec ts = {.tv_sec = pause > 0 ? pause / 1000000 : 0,.tv_nsec = pause > 0 ? pause % 1000000 * 1000 : 0};
+		struct timespec ts = {.tv_sec = pause > 0 ? pause / 1000000 : 0, .tv_nsec = pause > 0 ? pause % 1000000 * 1000 : 0};
 		char		sql[256];
 		int64_t		sent;
 
