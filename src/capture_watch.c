@@ -17,6 +17,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -51,6 +52,7 @@ static void resolve_columns(Relation rel, const DmshookGroup *group, List *colum
 static void rule_predicate(StringInfo buf, const DmshookRule *rule);
 static bool clause_predicate(StringInfo buf, const DmshookClause *clause);
 static void emit_rule(ReturnSetInfo *result, Relation rel, const DmshookGroup *group, DmshookRule *rule);
+static void emit_problem(ReturnSetInfo *result, const char *problem);
 static List *resolve_group(Relation rel, const DmshookGroup *group, char **problem);
 
 /* Items may be bare when nothing in them is a separator of the grammar. */
@@ -488,9 +490,22 @@ emit_rule(ReturnSetInfo *result, Relation rel, const DmshookGroup *group, Dmshoo
 	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
 }
 
+/* A row of _rules() that is no rule. */
+static void
+emit_problem(ReturnSetInfo *result, const char *problem)
+{
+	Datum		values[9] = {0};
+	bool		nulls[9] = {true, true, true, true, true, true, true, true, false};
+
+	values[8] = CStringGetTextDatum(problem);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
 /*
- * _rules(rel, args): the rules in a trigger's arguments, as people read them:
+ * _rules(rel, args, wait): the rules in a trigger's arguments, as people read them:
  * (event_type, condition, columns, excluded, tenant_column, predicate, tested, vals, problem).
+ * Not wait: of a table that somebody holds (an ALTER TABLE, an unwatch() left open) only
+ * that is told, for check() is asked just when something hangs.
  */
 PG_FUNCTION_INFO_V1(dmshook_sql_rules);
 Datum
@@ -505,9 +520,19 @@ dmshook_sql_rules(PG_FUNCTION_ARGS)
 	int			n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
-	rel = try_relation_open(PG_GETARG_OID(0), AccessShareLock);
-	if (rel == NULL)
+	if (PG_GETARG_BOOL(2))
+		LockRelationOid(PG_GETARG_OID(0), AccessShareLock);
+	else if (!ConditionalLockRelationOid(PG_GETARG_OID(0), AccessShareLock))
+	{
+		emit_problem(result, "another transaction holds a lock on the table: its rules cannot be read now");
 		PG_RETURN_NULL();
+	}
+	rel = try_relation_open(PG_GETARG_OID(0), NoLock);
+	if (rel == NULL)
+	{
+		UnlockRelationOid(PG_GETARG_OID(0), AccessShareLock);
+		PG_RETURN_NULL();
+	}
 	items = text_items(PG_GETARG_ARRAYTYPE_P(1));
 	args = palloc(sizeof(char *) * Max(list_length(items), 1));
 	foreach(lc, items)
@@ -521,13 +546,7 @@ dmshook_sql_rules(PG_FUNCTION_ARGS)
 			emit_rule(result, rel, group, lfirst(rule));
 	}
 	if (bad != NULL)
-	{
-		Datum		values[9] = {0};
-		bool		nulls[9] = {true, true, true, true, true, true, true, true, false};
-
-		values[8] = CStringGetTextDatum(psprintf("this argument of the trigger makes no sense: %s", bad));
-		tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
-	}
+		emit_problem(result, psprintf("this argument of the trigger makes no sense: %s", bad));
 	relation_close(rel, AccessShareLock);
 	PG_RETURN_NULL();
 }

@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
@@ -332,25 +333,46 @@ dmshook_store_webhooks(int webhook)
 	return result;
 }
 
+/* Where commands are; REINDEX CONCURRENTLY makes the index another one. */
+static Oid	command_heap = InvalidOid;
+static Oid	command_index = InvalidOid;
+
+static void
+forget_commands(Datum arg pg_attribute_unused(), Oid relid)
+{
+	if (relid == InvalidOid || relid == command_heap || relid == command_index)
+		command_heap = InvalidOid;
+}
+
 bool
 dmshook_store_has_commands(void)
 {
-	static Oid	heap_oid = InvalidOid;
-	static Oid	index_oid = InvalidOid;
+	static bool registered = false;
 	Relation	heap;
 	SysScanDesc scan;
 	bool		found;
 
-	if (!OidIsValid(heap_oid))
-	{
-		Oid			namespace = get_namespace_oid("dmshook", false);
+	if (!registered)
+		CacheRegisterRelcacheCallback(forget_commands, (Datum) 0);
+	registered = true;
 
-		index_oid = get_relname_relid("command_undone", namespace);
-		heap_oid = get_relname_relid("command", namespace);
+	/* getting the lock may tell that what was known is so no more */
+	for (;;)
+	{
+		if (!OidIsValid(command_heap))
+		{
+			Oid			namespace = get_namespace_oid("dmshook", false);
+
+			command_index = get_relname_relid("command_undone", namespace);
+			command_heap = get_relname_relid("command", namespace);
+		}
+		heap = table_open(command_heap, AccessShareLock);
+		if (OidIsValid(command_heap))
+			break;
+		table_close(heap, AccessShareLock);
 	}
-	heap = table_open(heap_oid, AccessShareLock);
 	/* by the active snapshot: what is found is what this round's events were written beside */
-	scan = systable_beginscan(heap, index_oid, true, GetActiveSnapshot(), 0, NULL);
+	scan = systable_beginscan(heap, command_index, OidIsValid(command_index), GetActiveSnapshot(), 0, NULL);
 	found = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
 	table_close(heap, AccessShareLock);

@@ -42,10 +42,10 @@ CREATE FUNCTION dmshook._trigger_args(args bytea) RETURNS text[]
 	AS 'MODULE_PATHNAME', 'dmshook_sql_trigger_args' LANGUAGE C IMMUTABLE STRICT;
 COMMENT ON FUNCTION dmshook._trigger_args IS 'pg_trigger.tgargs as texts';
 
-CREATE FUNCTION dmshook._rules(rel oid, args text[], OUT event_type text, OUT condition text, OUT columns name[], OUT excluded name[],
+CREATE FUNCTION dmshook._rules(rel oid, args text[], wait boolean = true, OUT event_type text, OUT condition text, OUT columns name[], OUT excluded name[],
 	OUT tenant_column name, OUT predicate text, OUT tested name, OUT vals text[], OUT problem text) RETURNS SETOF record
 	AS 'MODULE_PATHNAME', 'dmshook_sql_rules' LANGUAGE C STABLE STRICT;
-COMMENT ON FUNCTION dmshook._rules IS 'the rules in a trigger''s arguments, as people read them';
+COMMENT ON FUNCTION dmshook._rules IS 'the rules in a trigger''s arguments, as people read them; not wait: a problem, where the table is locked';
 
 CREATE VIEW dmshook.watched AS
 	SELECT t.tgrelid::pg_catalog.regclass AS relation,
@@ -56,7 +56,7 @@ CREATE VIEW dmshook.watched AS
 		t.tgenabled IN ('O', 'A') AS enabled,
 		CASE WHEN t.tgenabled NOT IN ('O', 'A') THEN 'the trigger is disabled: ALTER TABLE ... ENABLE TRIGGER' ELSE r.problem END AS hint
 	FROM pg_catalog.pg_trigger t
-	CROSS JOIN LATERAL dmshook._rules(t.tgrelid, dmshook._trigger_args(t.tgargs)) WITH ORDINALITY AS r
+	CROSS JOIN LATERAL dmshook._rules(t.tgrelid, dmshook._trigger_args(t.tgargs), false) WITH ORDINALITY AS r
 	WHERE t.tgfoid = 'dmshook.capture'::pg_catalog.regproc AND t.tgparentid = 0
 	ORDER BY t.tgrelid::pg_catalog.regclass::text, t.tgname <> '00_dmshook_insert', t.tgname <> '00_dmshook_update', r.ordinality;
 COMMENT ON VIEW dmshook.watched IS 'which rows raise which events';
@@ -247,16 +247,21 @@ CREATE FUNCTION dmshook._set_trigger(rel regclass, operation text, args text[]) 
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	trigger_name text := '00_dmshook_' || operation;
-	old text[] := (SELECT dmshook._trigger_args(t.tgargs) FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgname = trigger_name);
+	old text[];
+	fires "char";
 BEGIN
+	SELECT dmshook._trigger_args(t.tgargs), t.tgenabled INTO old, fires FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgname = trigger_name;
 	IF cardinality(args) = 0 THEN
 		IF old IS NOT NULL THEN
 			EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, rel);
 		END IF;
-	ELSIF old IS DISTINCT FROM args OR EXISTS (
-			SELECT FROM pg_trigger t WHERE t.tgrelid = rel AND t.tgname = trigger_name AND t.tgenabled <> 'O') THEN
+	ELSIF old IS DISTINCT FROM args OR fires NOT IN ('O', 'A') THEN
 		EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s FOR EACH ROW EXECUTE FUNCTION dmshook.capture(%s)',
 			trigger_name, upper(operation), rel, (SELECT string_agg(quote_literal(a), ', ' ORDER BY n) FROM unnest(args) WITH ORDINALITY u(a, n)));
+		-- somebody wants it on a subscriber, too
+		IF fires = 'A' THEN
+			EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', rel, trigger_name);
+		END IF;
 	END IF;
 END
 $$;
