@@ -3,7 +3,8 @@
  * attempts are removed, payloads blanked.
  *
  * Runs in the dispatcher, in a transaction of its own, a batch at a time between
- * turns, and sleeps until the oldest event comes of age. An event is removed when it
+ * turns (a fifth of the time, while requests are under way), and sleeps until the
+ * oldest event comes of age. An event is removed when it
  * is older than dmshook.retention, every webhook and replay has gone past it as stored, nothing of it is
  * queued, and its attempts are as old; a dead letter stays for
  * dmshook.dead_letter_retention. Never anything that is still to be delivered; that ends
@@ -21,17 +22,19 @@
 #include "roster.h"
 #include "settings.h"
 #include "store.h"
+#include "transport.h"
 
-#define BATCH_ROWS		2000	/* events looked at in a batch */
+#define BATCH_ROWS		1000	/* events looked at in a batch: some milliseconds in which nothing is sent */
 #define BLANK_ROWS		500		/* events blanked in a batch */
 #define EXPIRE_ROWS		10000	/* events of a webhook's backlog that expire at once */
-#define WORKING_MS		20		/* pause between batches while there is work */
+#define BUSY_PAUSE		4		/* pause between batches while requests are under way, in times of what the batch took */
 #define LOOKS			100		/* at most so many looks at everything in the shortest of the times */
 #define IDLE_MS			(60 * 60 * 1000)	/* longest time between two looks */
 
 static TimestampTz next_look = DT_NOBEGIN;
 static int64 cursor = 0;		/* events up to here have been looked at in this pass */
 static int64 blank_cursor = 0;	/* likewise, for payloads */
+static bool expiring = false;	/* there was something to expire, and may be more */
 static List *effects = NIL;
 static List *expired = NIL;		/* Expired, in the current transaction */
 
@@ -128,11 +131,13 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	TimestampTz oldest = DT_NOEND;
 	DmshookWebhook *webhook = NULL;
 	bool		more = false;
+	bool		first = cursor == 0 || expiring;
 	int			payloads = dmshook_payload_retention < 0 ? PG_INT32_MAX : Max(dmshook_payload_retention, 1);
 	int			seen;
 
 	effects = expired = NIL;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	/* once a pass: with thousands of webhooks it takes longer than a batch */
+	while (first && (webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
 		if (webhook->dropped)
 			continue;
@@ -140,6 +145,7 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 		if (cursor == 0)
 			more |= expire_queue(webhook, now);
 	}
+	expiring = more;
 
 	seen = dmshook_store_remove_old(&cursor, ago(now, dmshook_retention),
 									ago(now, dmshook_dead_letter_retention), BATCH_ROWS, &oldest);
@@ -151,7 +157,11 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	more |= blank_payloads(now, &oldest);
 
 	if (more)
-		next_look = now + WORKING_MS * INT64CONST(1000);
+	{
+		TimestampTz done = GetCurrentTimestamp();
+
+		next_look = done + (dmshook_transport_in_flight() > 0 ? BUSY_PAUSE * Max(done - now, 0) : 0);
+	}
 	else
 	{
 		TimestampTz comes_of_age = TIMESTAMP_NOT_FINITE(oldest) ? DT_NOEND :
