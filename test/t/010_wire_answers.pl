@@ -141,6 +141,7 @@ my $http = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 5) or die $
 my $http_server = fork // die $!;
 if ($http_server == 0)
 {
+	$SIG{TERM} = 'DEFAULT';   # Cluster.pm of 17 and later dies by it, and its END blocks stop the server
 	# as web servers answer what is no HTTP
 	while (my $connection = $http->accept)
 	{

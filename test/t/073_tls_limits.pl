@@ -76,6 +76,7 @@ if (!$pid)
 {
 	$SIG{CHLD} = 'IGNORE';
 	$SIG{PIPE} = 'IGNORE';
+	$SIG{TERM} = 'DEFAULT';   # Cluster.pm of 17 and later dies by it, and its END blocks stop the server
 	while (1)
 	{
 		my $c = $listener->accept // next;
