@@ -79,13 +79,15 @@ bench:
 	@PG_CONFIG='$(PG_CONFIG)' test/bench/bench
 
 # Beyond the suite; test/README.md has a table of them.
-.PHONY: soak test-majors test-asan test-valgrind test-mutations coverage fuzz lint
+.PHONY: soak test-majors test-asan test-cassert test-valgrind test-mutations coverage fuzz lint
 soak:
 	@PG_CONFIG='$(PG_CONFIG)' test/soak/run
 test-majors:
 	@PG_CONFIG='$(PG_CONFIG)' test/majors
 test-asan:
 	@PG_CONFIG='$(PG_CONFIG)' test/asan
+test-cassert:
+	@PG_CONFIG='$(PG_CONFIG)' test/cassert
 test-mutations:
 	@PG_CONFIG='$(PG_CONFIG)' test/mutations
 test-valgrind:
