@@ -201,6 +201,7 @@ my $asks = DmshookTest::Receiver->new(client_ca => "$certs/ca.pem", client_optio
 my $wants = DmshookTest::Receiver->new(client_ca => "$certs/ca.pem");
 my %auth = (first => mtls("$certs/client"), second => mtls("$dir/second"), none => '{"kind": "none"}');
 my %client = (first => 'client', second => 'second client', none => '');
+chomp(my $libcurl = `pkg-config --modversion libcurl`);
 for my $path (qw(ok drop))
 {
 	# the same receiver for all three; after /drop each request makes a connection, and resumes a session where it can
@@ -215,7 +216,13 @@ for my $path (qw(ok drop))
 		my @requests = $asks->requests(sub { $_[0]{path} eq "/$path/$name" });
 		is_deeply([ uniq map { $_->{client} } @requests ], [ $client{$name} ], "/$path, $name: each request came under its own certificate");
 		ok((uniq map { $_->{connection} } @requests) < @requests, "/$path, $name: connections were used again") if $path eq 'ok';
-		ok((grep { $_->{resumed} } @requests) > 0, "/$path, $name: sessions were resumed") if $path eq 'drop';
+		next if $path ne 'drop';
+	SKIP:
+		{
+			# a bare client of libcurl 8.23 does not either, with a certificate; without one it does
+			skip "libcurl $libcurl resumes no sessions that were made with a client certificate", 1 if $name ne 'none' && $libcurl =~ /^8\.(\d+)/ && $1 >= 8;
+			ok((grep { $_->{resumed} } @requests) > 0, "/$path, $name: sessions were resumed");
+		}
 	}
 }
 

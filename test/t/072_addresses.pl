@@ -85,7 +85,8 @@ for my $host (@hosts)
 }
 is($other, '', 'no spelling of an address that is not public is connected to');
 is(connections(), $connections, '... as the receiver has seen');
-is(join(' ', grep { $outcome{$_} eq 'dns_error' } @hosts), '127.0.0.1. localhost.', 'all but two are taken for the address that they mean, and refused as that') or diag explain \%outcome;
+# the dot at the end is left to the resolver by older libcurls, and dropped by newer ones
+is(join(' ', grep { $outcome{$_} eq 'dns_error' && !/^(127\.0\.0\.1|localhost)\.\z/ } @hosts), '', 'all but two are taken for the address that they mean, and refused as that') or diag explain \%outcome;
 @attempts = attempts(map { "https://$_:$port/ok" } @no_url);
 for my $host (@no_url)
 {
