@@ -78,9 +78,10 @@ SQL
 		start_writers($_) for @{ $life->{commit} };
 		wait_more($life->{requests});
 		note(sprintf '%.1f s: kill -9 of the %s', time - $begin, $life->{kill});
-		my ($end, $next) = $life->{kill} =~ /^(server|postmaster)$/ ? kill_server($1 eq 'server') : kill_child($life->{kill});
-		push @ends, $end;
-		push @lives, $next;
+		push @ends, $life->{kill} =~ /^(server|postmaster)$/ ? kill_server($1 eq 'server') : kill_child($life->{kill});
+		# what was on its way to the receiver may be read late: the next life begins where its dispatcher does
+		wait_dispatcher_pid($server);
+		push @lives, $server->sql(q{SELECT extract(epoch FROM min(backend_start)) FROM pg_stat_activity WHERE backend_type = 'dmshook dispatcher'});
 		end_prepared();
 		note(sprintf '%.1f s: up again', time - $begin);
 	}
@@ -191,7 +192,7 @@ sub wait_done
 }
 
 # The postmaster; with all its children at once, as when the power goes: none of them may write on. Or it alone:
-# they notice. Starts it again; when it was killed, and when the next life began.
+# they notice. Starts it again; when it was killed.
 sub kill_server
 {
 	my ($all) = @_;
@@ -204,15 +205,14 @@ sub kill_server
 	# a WAL writer that stands still notices nothing
 	kill 'CONT', @children;
 	poll_until(sub { !grep { state_of($_) =~ /^[^ZX]/ } $pid, @children }, 'the processes are gone');
-	my $next = time;
 	end_writers();
 	# one that nobody has reaped yet would be taken for a server that lives
 	unlink $server->node->data_dir . '/postmaster.pid', $server->node->host . '/.s.PGSQL.' . $server->node->port . '.lock';
 	$server->node->start;
-	return ($end, $next);
+	return $end;
 }
 
-# One child: the postmaster ends the others and begins anew. When it was killed, and when the next life began.
+# One child: the postmaster ends the others and begins anew. When it was killed.
 sub kill_child
 {
 	my ($which) = @_;
@@ -226,14 +226,11 @@ sub kill_child
 		# a writer may have ended by itself: one that is gone is no crash
 		return $pid ne '' && kill 'KILL', $pid;
 	}, "there is a $which");
-	# by the server's clock: we may hear of it when the next life has begun to send
-	$server->wait_log(qr/all server processes terminated; reinitializing/, $size) =~
-		/^(\d+)-(\d+)-(\d+) (\d+):(\d+):(\d+)(\.\d+) UTC .*all server processes terminated; reinitializing/m or die 'no time in the log';
-	my $next = timegm($6, $5, $4, $3, $2 - 1, $1) + $7;
+	$server->wait_log(qr/all server processes terminated; reinitializing/, $size);
 	end_writers();
 	# the others exit in their own time
 	$server->wait_sql('SELECT true');
-	return ($end, $next);
+	return $end;
 }
 
 # State, parent and so on of a process, from /proc; '' when it is gone.
