@@ -10,7 +10,7 @@ use Time::HiRes qw(time usleep);
 
 my $tmp = PostgreSQL::Test::Utils::tempdir;
 my $node = PostgreSQL::Test::Cluster->new('capture');
-$node->init;
+$node->init(extra => ['--encoding=UTF8']);
 $node->append_conf('postgresql.conf', "autovacuum = off\n");
 $node->start;
 

@@ -227,7 +227,7 @@ $a = attempt("https://receiver.test:$port/ok");
 like("$a->{outcome}: $a->{error} $a->{hint}", qr/^connect_error: The proxy localhost answered 407.*proxy_password_file/, 'a proxy that wants other credentials');
 my $mute = proxy('--mute');
 setting('proxy', $mute->{url});
-poll_until(sub { attempt("https://receiver.test:$port/ok", '{"timeout": "300ms"}')->{outcome} eq 'timeout' }, 'waited for a timeout');
+poll_until(sub { ($a = attempt("https://receiver.test:$port/ok", '{"timeout": "300ms"}'))->{outcome} eq 'timeout' }, sub { "waited for a timeout: $a->{outcome}: $a->{error}" });
 $a = attempt("https://receiver.test:$port/ok", '{"timeout": "300ms"}');
 like($a->{error}, qr/The proxy localhost port \d+ made no connection to receiver\.test within 300 ms/, 'a proxy that says nothing');
 stop_proxy($_) for $refuses, $wants, $mute;
