@@ -21,6 +21,7 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
 #include "commands/dbcommands.h"
@@ -32,6 +33,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "launcher.h"
@@ -61,6 +63,7 @@ static bool is_our_extension(Oid extension);
 static Touched *touch(Oid database);
 static void watch_transaction(void);
 static void hold(const char *name, bool even_here);
+static bool may_create_databases(void);
 static DefElem *option(List *options, const char *name);
 
 static object_access_hook_type prev_object_access_hook = NULL;
@@ -239,13 +242,28 @@ hooks_before_utility(Node *stmt)
 			{
 				DefElem    *from = option(castNode(CreatedbStmt, stmt)->options, "template");
 
-				if (!IsTransactionBlock() && from && from->arg && have_createdb_privilege())
+				if (!IsTransactionBlock() && from && from->arg && may_create_databases())
 					hold(defGetString(from), true);
 				break;
 			}
 		default:
 			break;
 	}
+}
+
+/* As the server asks itself; its own function for that is not in each minor release of 15. */
+static bool
+may_create_databases(void)
+{
+	bool		may = superuser();
+	HeapTuple	role = may ? NULL : SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+
+	if (HeapTupleIsValid(role))
+	{
+		may = ((Form_pg_authid) GETSTRUCT(role))->rolcreatedb;
+		ReleaseSysCache(role);
+	}
+	return may;
 }
 
 static DefElem *

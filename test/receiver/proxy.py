@@ -59,6 +59,9 @@ async def serve(reader, writer):
     with open(args.file, 'a') as f:
         f.write(json.dumps({'method': method, 'target': target, 'header': header, 'user': user, 'answer': answer}) + '\n')
     if args.mute:
+        # held until the client goes: a writer that nobody holds is closed by newer Pythons
+        await reader.read()
+        writer.close()
         return
     writer.write(f'HTTP/1.1 {answer} Answer\r\nX-Proxy: yes\r\n{"Proxy-Authenticate: Basic realm=x" if answer == 407 else "X: y"}\r\n\r\n'.encode())
     if upstream is None:
