@@ -358,7 +358,7 @@ sub stats
 	return { map { /^(\S.*) (-?\d+)$/ ? ($1, $2) : () } split /\n/, $self->control('/stats') };
 }
 
-# What /switch/NAME answers from now on.
+# What /switch/NAME answers from now on, and what waits at /gate/NAME.
 sub set { my ($self, $name, $status) = @_; $self->control("/set/$name/$status"); }
 
 # Tokens of /token/NAME that were issued so far are good no more; what /token/NAME answers from now on.

@@ -11,6 +11,7 @@
  *   /fail/N[/S]        the first N requests of each webhook-id get S (500), then 200
  *   /switch/NAME       500, or as set at the control port by /set/NAME/STATUS
  *   /slow/MS           200 after that time     /hang            never an answer
+ *   /gate/NAME         an answer once /set/NAME/STATUS was told at the control port: that status
  *   /close             closes without answer   /reset           a TCP reset
  *   /drop              200, then closes unannounced (a kept connection goes away)
  *   /redirect[/N[/P]]  302 (N) to /ok, or to that of port P; and /gone: 410
@@ -113,6 +114,7 @@ typedef struct Conn
 	uint64_t	number;			/* of the connection */
 	int			requests;
 	int			later_status;	/* WAITING: what to answer when due */
+	struct Entry *gate;			/* ... and not before this switch is set */
 	Buffer		later;			/* and its body, if any */
 	int			drips;
 	int			drip_ms;
@@ -865,6 +867,17 @@ proper_answer(Thread *thread, Conn *conn, const Request *request)
 		conn->later_status = 200;
 		timer_on(thread, conn, segment_number(request, 1, 1000));
 	}
+	else if (is(request, "gate"))
+	{
+		const char *name = segment(request, 1);
+
+		pthread_mutex_lock(&lock);
+		conn->gate = entry(switches, name ? name : "", name ? strcspn(name, "/") : 0);
+		pthread_mutex_unlock(&lock);
+		conn->doing = WAITING;
+		conn->later_status = 200;
+		timer_on(thread, conn, 0);
+	}
 	else if (is(request, "token"))
 	{
 		conn->doing = WAITING;
@@ -1271,6 +1284,21 @@ static void
 timer_fires(Thread *thread, Conn *conn)
 {
 	timer_off(thread, conn);
+	if (conn->doing == WAITING && conn->gate != NULL)
+	{
+		long		status;
+
+		pthread_mutex_lock(&lock);
+		status = conn->gate->requests;
+		pthread_mutex_unlock(&lock);
+		if (status == 0)
+		{
+			timer_on(thread, conn, 20);
+			return;
+		}
+		conn->later_status = checked_status(status, 200);
+		conn->gate = NULL;
+	}
 	if (conn->doing == WAITING)
 	{
 		conn->doing = READING;
