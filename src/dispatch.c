@@ -582,7 +582,7 @@ mind_clock(int64 now)
 	static int64 difference = 0;
 	int64		is = GetCurrentTimestamp() - now;
 
-	if (Abs(is - difference) > CLOCK_SET_US)
+	if (llabs((long long) (is - difference)) > CLOCK_SET_US)
 		dmshook_roster_clock_set();
 	difference = is;
 }
