@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "clock.h"
 #include "command.h"
 #include "consumer.h"
 #include "deliver.h"
@@ -68,6 +69,7 @@ static struct
 	bool		more;			/* there is more to read at once */
 	bool		results_failed; /* the last results could not be written */
 	bool		gone;			/* the extension is */
+	int64		set_back;		/* the clock was, by so many us */
 	bool		keys_changed;	/* the secrets of all webhooks are to be opened again */
 	bool		feeding;		/* somebody is behind and has room */
 	int64		last_turn;		/* monotonic us; so the others */
@@ -87,15 +89,6 @@ static int64
 feed_at(void)
 {
 	return loop.last_turn + (dmshook_consumers_flying(loop.set) > 0 ? FEED_US : PACE_US);
-}
-
-static int64
-monotonic_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64) ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
 static void
@@ -225,7 +218,7 @@ collect(void)
 		loop.persisted_low = -1;
 	}
 	if (loop.first_result == 0 && (dmshook_consumers_dirty(loop.set) || dmshook_deliver_has_tests()))
-		loop.first_result = monotonic_us();
+		loop.first_result = dmshook_clock();
 }
 
 /* Are results to be written now? */
@@ -255,7 +248,7 @@ retry_at(int64 now)
 static void
 write_failed(ErrorData *error)
 {
-	int64		now = monotonic_us();
+	int64		now = dmshook_clock();
 
 	loop.open = false;
 	loop.gone = !dmshook_extension_exists();
@@ -432,6 +425,35 @@ keep_clean(void)
 
 	dmshook_erase_end(error == NULL);
 	warn(error, "erased data could not be cleaned out of the files of the tables", "dmshook tries it again.");
+}
+
+/*
+ * The clock was set back: what is stored as due later than now moves with it. Memory is full of
+ * times, too, so this process then ends, and a new one loads what is stored.
+ */
+static void
+move_times(void)
+{
+	ereport(LOG,
+			(errmsg("the system's clock was set back by %.0f seconds: retries and probes of dmshook move with it",
+					loop.set_back / 1000000.0)));
+	dmshook_store_move_times(GetCurrentTimestamp(), loop.set_back);
+}
+
+/* Was it while there was no dispatcher? Then requests ended later than now. */
+static void
+move_times_at_start(void)
+{
+	loop.set_back = dmshook_store_ahead(GetCurrentTimestamp());
+	if (loop.set_back >= DMSHOOK_CLOCK_STEP)
+		move_times();
+}
+
+static void
+follow_clock(bool start)
+{
+	warn(aside(start ? move_times_at_start : move_times), "retries could not be moved with the clock that was set back",
+		 "They are made when the clock gets there.");
 }
 
 /*
@@ -646,6 +668,7 @@ init(void)
 	AddWaitEventToSet(loop.events, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(loop.events, WL_SOCKET_READABLE, dmshook_transport_fd(), NULL, NULL);
 
+	follow_clock(true);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -662,14 +685,14 @@ init(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(loop.context);
-	loop.last_stats = monotonic_us();
+	loop.last_stats = dmshook_clock();
 }
 
-void
+bool
 dmshook_dispatch(void)
 {
 	init();
-	while (!ShutdownRequestPending && !loop.gone)
+	while (!ShutdownRequestPending && !loop.gone && (loop.set_back = dmshook_clock_set_back()) == 0)
 	{
 		int64		now;
 		bool		queue_first;
@@ -691,13 +714,13 @@ dmshook_dispatch(void)
 
 		dmshook_transport_run(0);
 		collect();
-		now = monotonic_us();
+		now = dmshook_clock();
 		mind_clock(now);
 		if (dmshook_roster_regate(GetCurrentTimestamp(), now - loop.last_turn >= PACE_US, &queue_first))
 			loop.feeding |= dmshook_feed_wanted(loop.set);
 		if (!queue_first)
 			send_ready();
-		now = monotonic_us();
+		now = dmshook_clock();
 		if (queue_first || turn_due(now, MyLatch->is_set))
 		{
 			ResetLatch(MyLatch);
@@ -730,5 +753,8 @@ dmshook_dispatch(void)
 	dmshook_transport_run(0);
 	collect();
 	if ((loop.first_result != 0 || persist_pending()) && !loop.gone)
-		turn(monotonic_us());
+		turn(dmshook_clock());
+	if (loop.set_back != 0 && !loop.gone)
+		follow_clock(false);
+	return loop.set_back != 0;
 }

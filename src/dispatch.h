@@ -7,9 +7,10 @@
 /*
  * Runs in the dispatcher's process, connected to its database, outside a
  * transaction, its settings pinned, its shared slot taken and the database
- * claimed. Returns when ShutdownRequestPending is set or the extension is gone;
+ * claimed. Returns when ShutdownRequestPending is set or the extension is gone,
+ * true when another process is to go on at once (the clock was set back);
  * errors end the process (worker.c says what then).
  */
-extern void dmshook_dispatch(void);
+extern bool dmshook_dispatch(void);
 
 #endif							/* DMSHOOK_DISPATCH_H */

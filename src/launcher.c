@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "launcher.h"
 #include "settings.h"
 #include "slot.h"
@@ -49,21 +50,21 @@ typedef struct Launched
 } Launched;
 
 static void launcher_exit(int code, Datum arg);
-static TimestampTz launcher_turn(void);
+static int64 launcher_turn(void);
 static void launcher_look_after_launched(void);
 static void launcher_scan(void);
-static void launcher_next_database(TimestampTz now);
+static void launcher_next_database(int64 now);
 static bool launcher_may_dispatch(Form_pg_database db);
 static bool launcher_is_eligible(Oid database);
-static bool launcher_launch(int i, Oid database, TimestampTz now);
-static void launcher_no_worker(TimestampTz now);
+static bool launcher_launch(int i, Oid database, int64 now);
+static void launcher_no_worker(int64 now);
 
 static Launched launched[DMSHOOK_MAX_SLOTS];
 static List *databases = NIL;	/* still to be looked at */
 static bool scan_wanted = true;
 
 /* No background worker was free: until when not to try again, the pause, and whether it was said. */
-static TimestampTz shortage_until = 0;
+static int64 shortage_until = 0;
 static int	shortage_pause = 0;
 static bool shortage_told = false;
 
@@ -102,7 +103,7 @@ dmshook_launcher_main(Datum arg pg_attribute_unused())
 
 	for (;;)
 	{
-		TimestampTz next;
+		int64		next;
 		long		timeout;
 		int			events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
 
@@ -122,7 +123,7 @@ dmshook_launcher_main(Datum arg pg_attribute_unused())
 		timeout = -1;
 		if (!TIMESTAMP_IS_NOEND(next))
 		{
-			timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next) + 1;
+			timeout = TimestampDifferenceMilliseconds(dmshook_clock(), next) + 1;
 			events |= WL_TIMEOUT;
 		}
 		(void) WaitLatch(MyLatch, events, timeout, PG_WAIT_EXTENSION);
@@ -136,11 +137,11 @@ launcher_exit(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 }
 
 /* Do what can be done; returns when there may be more to do (DT_NOEND: when the latch is set). */
-static TimestampTz
+static int64
 launcher_turn(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = DT_NOEND;
+	int64		now = dmshook_clock();
+	int64		next = DT_NOEND;
 	bool		waits = false;
 
 	launcher_look_after_launched();
@@ -250,7 +251,7 @@ launcher_scan(void)
 
 /* One at a time: a hundred databases must not need a hundred workers at once. */
 static void
-launcher_next_database(TimestampTz now)
+launcher_next_database(int64 now)
 {
 	static bool told = false;
 
@@ -305,7 +306,7 @@ launcher_is_eligible(Oid database)
 
 /* False when there was no background worker for it. */
 static bool
-launcher_launch(int i, Oid database, TimestampTz now)
+launcher_launch(int i, Oid database, int64 now)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
@@ -354,7 +355,7 @@ launcher_launch(int i, Oid database, TimestampTz now)
  * have noticed the end of the one before.
  */
 static void
-launcher_no_worker(TimestampTz now)
+launcher_no_worker(int64 now)
 {
 	if (!shortage_told && shortage_pause > 0)
 	{

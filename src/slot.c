@@ -21,6 +21,7 @@
 #include "storage/procarray.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "slot.h"
 
 #define LAUNCH_TIMEOUT_MS	10000	/* a registered worker that has not come by then never will */
@@ -35,7 +36,7 @@ static void slot_set(DmshookSlot *slot, DmshookSlotState state);
 static void slot_clear(DmshookSlot *slot);
 static void slot_forget(DmshookSlot *slot);
 static void slot_failed(DmshookSlot *slot);
-static bool slot_end(DmshookSlot *slot, TimestampTz now);
+static bool slot_end(DmshookSlot *slot, int64 now);
 
 /* ---- under the lock ---- */
 
@@ -70,6 +71,7 @@ slot_set(DmshookSlot *slot, DmshookSlotState state)
 {
 	slot->state = state;
 	slot->since = GetCurrentTimestamp();
+	slot->settled_at = dmshook_clock();
 }
 
 /* Its life goes on, so that a worker of before finds that it is not meant. */
@@ -105,10 +107,10 @@ slot_forget(DmshookSlot *slot)
 static void
 slot_failed(DmshookSlot *slot)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	int64		now = dmshook_clock();
 
 	if ((slot->state == DMSHOOK_SLOT_RUNNING || slot->state == DMSHOOK_SLOT_UNCLAIMED) &&
-		TimestampDifferenceExceeds(slot->since, now, HEALTHY_MS))
+		TimestampDifferenceExceeds(slot->settled_at, now, HEALTHY_MS))
 		slot->failures = 0;
 	slot->retry_at = TimestampTzPlusMilliseconds(now, 1000 * Min(MAX_PAUSE_S, 1 << Min(slot->failures, 10)));
 	slot->failures++;
@@ -121,7 +123,7 @@ slot_failed(DmshookSlot *slot)
  * Returns whether there is one.
  */
 static bool
-slot_end(DmshookSlot *slot, TimestampTz now)
+slot_end(DmshookSlot *slot, int64 now)
 {
 	if (slot->pid == 0)
 		return false;
@@ -224,12 +226,12 @@ dmshook_slot_release(Oid database, bool dropped)
 void
 dmshook_slot_wait_gone(Oid database, int timeout_ms)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	int64		end = TimestampTzPlusMilliseconds(dmshook_clock(), timeout_ms);
 	int			pid = 0;
 
 	for (;;)
 	{
-		TimestampTz now = GetCurrentTimestamp();
+		int64		now = dmshook_clock();
 		DmshookSlot *slot;
 		bool		runs;
 
@@ -253,11 +255,11 @@ dmshook_slot_wait_gone(Oid database, int timeout_ms)
 /* ---- the launcher ---- */
 
 DmshookSlotTodo
-dmshook_slot_step(int i, TimestampTz now, Oid *database, TimestampTz *next)
+dmshook_slot_step(int i, int64 now, Oid *database, int64 *next)
 {
 	DmshookSlot *slot = &dmshook_shared->slots[i];
 	DmshookSlotTodo todo = DMSHOOK_TODO_NOTHING;
-	TimestampTz when = DT_NOEND;
+	int64		when = DT_NOEND;
 
 	LWLockAcquire(dmshook_lock, LW_EXCLUSIVE);
 	*database = slot->database;
@@ -311,7 +313,7 @@ dmshook_slot_launched(int i, Oid database)
 			slot->life = 1;
 		life = slot->life;
 		slot_set(slot, DMSHOOK_SLOT_STARTING);
-		slot->launched_at = slot->since;
+		slot->launched_at = slot->settled_at;
 		slot->changed = slot->check = false;
 	}
 	LWLockRelease(dmshook_lock);
@@ -350,7 +352,7 @@ dmshook_slot_unwanted(int i, Oid database)
 }
 
 bool
-dmshook_slot_stop_all(TimestampTz now)
+dmshook_slot_stop_all(int64 now)
 {
 	bool		runs = false;
 
@@ -371,7 +373,7 @@ dmshook_slot_stop_all(TimestampTz now)
 }
 
 bool
-dmshook_slot_starting(TimestampTz now)
+dmshook_slot_starting(int64 now)
 {
 	bool		starting = false;
 
@@ -382,7 +384,7 @@ dmshook_slot_starting(TimestampTz now)
 
 		starting = OidIsValid(slot->database) && slot->state == DMSHOOK_SLOT_STARTING &&
 			(slot->pid != 0 || slot->launched_at) &&
-			!TimestampDifferenceExceeds(slot->since, now, STARTING_MS);
+			!TimestampDifferenceExceeds(slot->settled_at, now, STARTING_MS);
 	}
 	LWLockRelease(dmshook_lock);
 	return starting;
@@ -476,7 +478,7 @@ dmshook_slot_new_failure(uint32 failure, const char *message)
 
 	LWLockAcquire(dmshook_lock, LW_EXCLUSIVE);
 	new = slot->failures == 0 || slot->failure != failure ||
-		(slot->state != DMSHOOK_SLOT_STARTING && TimestampDifferenceExceeds(slot->since, GetCurrentTimestamp(), HEALTHY_MS));
+		(slot->state != DMSHOOK_SLOT_STARTING && TimestampDifferenceExceeds(slot->settled_at, dmshook_clock(), HEALTHY_MS));
 	slot->failure = failure;
 	LWLockRelease(dmshook_lock);
 

@@ -39,10 +39,11 @@ typedef struct DmshookSlot
 	int			holders;		/* backends that need the database without a dispatcher */
 	bool		changed;		/* the extension came, went or changed: what runs must end, then look again */
 	bool		check;			/* the database was altered: may it still have a dispatcher? */
-	TimestampTz since;			/* of the state */
-	TimestampTz launched_at;	/* a worker was registered and has not come yet; 0: none */
-	TimestampTz stopped_at;		/* when it was last told to end; 0: it was not */
-	TimestampTz retry_at;		/* FAILED: not before */
+	TimestampTz since;			/* of the state, for people; the further ones are of dmshook_clock() */
+	int64		settled_at;		/* since when it has this state */
+	int64		launched_at;	/* a worker was registered and has not come yet; 0: none */
+	int64		stopped_at;		/* when it was last told to end; 0: it was not */
+	int64		retry_at;		/* FAILED: not before */
 	int			failures;		/* in a row */
 	uint32		failure;		/* hash of the last one, to log a streak once */
 
@@ -136,7 +137,7 @@ typedef enum DmshookSlotTodo
 } DmshookSlotTodo;
 
 /* What is to be done for this slot; tells a dispatcher to end where it has to. */
-extern DmshookSlotTodo dmshook_slot_step(int i, TimestampTz now, Oid *database, TimestampTz *next);
+extern DmshookSlotTodo dmshook_slot_step(int i, int64 now, Oid *database, int64 *next);
 
 /* Before a worker is registered: its life, or 0 when there is nothing to launch any more. */
 extern uint32 dmshook_slot_launched(int i, Oid database);
@@ -148,10 +149,10 @@ extern void dmshook_slot_not_launched(int i, uint32 life, bool failed);
 extern void dmshook_slot_unwanted(int i, Oid database);
 
 /* There shall be no dispatcher at all: end them, forget the slots. True while some are left. */
-extern bool dmshook_slot_stop_all(TimestampTz now);
+extern bool dmshook_slot_stop_all(int64 now);
 
 /* Is a worker just starting (and not hanging)? */
-extern bool dmshook_slot_starting(TimestampTz now);
+extern bool dmshook_slot_starting(int64 now);
 
 /* Is a slot free, and did a database miss one since the last call that said so? */
 extern bool dmshook_slot_missed(void);

@@ -178,6 +178,15 @@ extern bool dmshook_store_queue_promote(int webhook, uint64 entity, TimestampTz 
 extern void dmshook_store_queue_promote_all(int webhook, TimestampTz due_at, bool every_row);
 
 /*
+ * The clock was set back: what is due later than now (retries, probes) is due that much
+ * earlier. The caller forgets what it knows of these rows.
+ */
+extern void dmshook_store_move_times(TimestampTz now, int64 back_us);
+
+/* By how much requests that are stored ended later than now (0: they did not): the clock was set back since, at least so far. */
+extern int64 dmshook_store_ahead(TimestampTz now);
+
+/*
  * Cancel the queue rows of a webhook up to an event (event_only: of that one
  * event): those of in_flight (n of them) are marked, the others removed and
  * returned, so that they get a final attempt.

@@ -231,6 +231,35 @@ dmshook_store_queue_promote_all(int webhook, TimestampTz due_at, bool every_row)
 	SPI_finish();
 }
 
+int64
+dmshook_store_ahead(TimestampTz now)
+{
+	int64		ahead = 0;
+	bool		null;
+
+	SPI_connect();
+	if (dmshook_store_run(Q_STATE_AHEAD, NULL, NULL, true) == 1)
+	{
+		Datum		latest = dmshook_store_column(0, 1, &null);
+
+		if (!null)
+			ahead = Max(DatumGetTimestampTz(latest) - now, 0);
+	}
+	SPI_finish();
+	return ahead;
+}
+
+void
+dmshook_store_move_times(TimestampTz now, int64 back_us)
+{
+	Datum		values[2] = {TimestampTzGetDatum(now), Float8GetDatum(back_us / 1000000.0)};
+
+	SPI_connect();
+	dmshook_store_run(Q_QUEUE_MOVE_TIMES, values, NULL, false);
+	dmshook_store_run(Q_STATE_MOVE_TIMES, values, NULL, false);
+	SPI_finish();
+}
+
 List *
 dmshook_store_queue_cancel(int webhook, int64 upto, bool event_only, const int64 *in_flight, int n)
 {

@@ -141,6 +141,22 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"UPDATE dmshook.queue AS q SET due_at = $2 WHERE q.webhook OPERATOR(pg_catalog.=) $1 AND q.due_at IS NULL",
 		{INT4OID, TIMESTAMPTZOID}
 	},
+	[Q_QUEUE_MOVE_TIMES] = {
+		"UPDATE dmshook.queue AS q SET due_at = greatest($1, q.due_at OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $2))"
+		" WHERE q.due_at OPERATOR(pg_catalog.>) $1", {TIMESTAMPTZOID, FLOAT8OID}
+	},
+	[Q_STATE_MOVE_TIMES] = {
+		"UPDATE dmshook.webhook_state AS t SET next_probe_at = greatest($1, t.next_probe_at OPERATOR(pg_catalog.-) pg_catalog.make_interval(secs => $2)),"
+		" circuit_open_since = CASE WHEN t.circuit_open_since OPERATOR(pg_catalog.>) $1 THEN $1 ELSE t.circuit_open_since END,"
+		" failing_since = CASE WHEN t.failing_since OPERATOR(pg_catalog.>) $1 THEN $1 ELSE t.failing_since END,"
+		" last_success_at = CASE WHEN t.last_success_at OPERATOR(pg_catalog.>) $1 THEN $1 ELSE t.last_success_at END,"
+		" last_failure_at = CASE WHEN t.last_failure_at OPERATOR(pg_catalog.>) $1 THEN $1 ELSE t.last_failure_at END"
+		" WHERE greatest(t.next_probe_at, t.circuit_open_since, t.failing_since, t.last_success_at, t.last_failure_at) OPERATOR(pg_catalog.>) $1",
+		{TIMESTAMPTZOID, FLOAT8OID}
+	},
+	[Q_STATE_AHEAD] = {
+		"SELECT pg_catalog.max(greatest(t.last_success_at, t.last_failure_at)) FROM dmshook.webhook_state AS t"
+	},
 	[Q_QUEUE_CANCEL_MARK] = {
 		"UPDATE dmshook.queue AS q SET cancelled = true WHERE q.webhook OPERATOR(pg_catalog.=) $1"
 		" AND q.event OPERATOR(pg_catalog.>=) $2 AND q.event OPERATOR(pg_catalog.<=) $3 AND q.event OPERATOR(pg_catalog.=) ANY ($4)",

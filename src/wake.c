@@ -21,6 +21,7 @@
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
+#include "clock.h"
 #include "slot.h"
 #include "wake.h"
 
@@ -194,6 +195,7 @@ dmshook_wake_set_state(DmshookSlotState state)
 	LWLockAcquire(dmshook_lock, LW_EXCLUSIVE);
 	dmshook_my_slot->state = state;
 	dmshook_my_slot->since = GetCurrentTimestamp();
+	dmshook_my_slot->settled_at = dmshook_clock();
 	LWLockRelease(dmshook_lock);
 
 	/* the launcher takes its databases one by one and waits for this one */
@@ -261,7 +263,7 @@ DmshookTestResult
 dmshook_wake_test(const DmshookTest *test, int timeout_ms, int64 *attempt)
 {
 	DmshookTestResult result = DMSHOOK_TEST_TIMEOUT;
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	int64		end = TimestampTzPlusMilliseconds(dmshook_clock(), timeout_ms);
 
 	*attempt = 0;
 	if (dmshook_shared == NULL)
@@ -276,7 +278,7 @@ dmshook_wake_test(const DmshookTest *test, int timeout_ms, int64 *attempt)
 
 		while (wake_my_ticket >= 0 && !wake_look(wake_my_ticket, &result, attempt))
 		{
-			long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+			long		ms = TimestampDifferenceMilliseconds(dmshook_clock(), end);
 
 			if (ms <= 0)
 				break;

@@ -137,6 +137,8 @@ worker_exit(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 static DmshookSlotEnd
 worker_run(Oid database)
 {
+	bool		again;
+
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	worker_connected = true;
 	worker_pin_settings();
@@ -147,9 +149,9 @@ worker_run(Oid database)
 		return DMSHOOK_END_TOLD;
 
 	dmshook_wake_set_state(DMSHOOK_SLOT_RUNNING);
-	dmshook_dispatch();
+	again = dmshook_dispatch();
 
-	if (ShutdownRequestPending)
+	if (ShutdownRequestPending || again)
 		return DMSHOOK_END_TOLD;
 	if (!dmshook_extension_exists())
 		return DMSHOOK_END_UNWANTED;
