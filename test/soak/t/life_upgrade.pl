@@ -16,7 +16,7 @@ plan skip_all => "there is no PostgreSQL $major in $root: as root, MAJORS=$major
 
 my $stage = PostgreSQL::Test::Utils::tempdir;
 my $built = system("$DmshookTest::top/test/soak/stage_major '$root' $major '$stage' >$stage/log 2>&1");
-is($built, 0, "the extension is built for $major") or BAIL_OUT(slurp_file("$stage/log"));
+is($built, 0, "the extension is built for $major") or die slurp_file("$stage/log");
 my $install = "$stage/usr/lib/postgresql/$major";
 
 my $receiver = DmshookTest::Receiver->new;
