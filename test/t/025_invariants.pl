@@ -8,7 +8,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time sleep);
 
-my $server = DmshookTest->new('invariants', conf => "max_worker_processes = 16\nmax_prepared_transactions = 5\nautovacuum = off\n");
+my $server = DmshookTest->new('invariants', conf => "max_worker_processes = 16\nmax_prepared_transactions = 5\nautovacuum = off\nwal_level = replica\nmax_wal_senders = 3\n");
 my $receiver = DmshookTest::Receiver->new;
 my $options = '{"max_in_flight": 64, "timeout": "60s", "backoff": {"intervals": ["100ms"]}, "breaker": null, "max_attempts": 1000}';
 
@@ -128,7 +128,7 @@ $server->sql('CREATE EXTENSION dmshook', 'pinned');
 $server->sql(sprintf(q{SELECT dmshook.create_webhook('%s', '%s', '{*}', enabled => true, options => '{"backoff": {"intervals": ["50ms"]}}')},
 	$_->[0], $receiver->url($_->[1])), 'pinned') for [ 'good', '/ok/pinned' ], [ 'fails', '/fail/1/500/pinned' ];
 $server->sql(join '', map { "ALTER DATABASE pinned SET $_ = '$settings{$_}';" } sort keys %settings);
-# commits wait for a standby that is not there, unless they say otherwise
+# commits wait for a standby that is not there, unless they say otherwise (not where max_wal_senders is 0, as Cluster.pm has it)
 $server->sql(q{ALTER SYSTEM SET synchronous_standby_names = 'missing'});
 $server->sql('SELECT pg_reload_conf()');
 $pid = dispatcher_pid($server, 'pinned');
