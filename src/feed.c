@@ -95,11 +95,7 @@ call_handled(void *arg pg_attribute_unused(), void *cookie, int64_t id)
 static int
 call_candidates(void *arg pg_attribute_unused(), const DmshookLogEvent *event, DmshookConsumer ***list)
 {
-	const DmshookCached *cached = event->payload;
-	DmshookTypeInfo *type = dmshook_roster_type(cached->type);
-
-	*list = type->consumer;
-	return type->n;
+	return dmshook_roster_candidates(event->payload, list);
 }
 
 static void

@@ -107,7 +107,7 @@ static void failed(TimestampTz now, const char *error);
 static int64
 delay_us(void)
 {
-	return dmshook_alert_mail_delay * USECS_PER_SEC;
+	return dmshook_alert_mail_delay * INT64CONST(1000);
 }
 
 void

@@ -17,7 +17,6 @@
 #include "utils/resowner.h"
 
 #include "auth.h"
-#include "match.h"
 #include "roster.h"
 
 /* Entries from the log beside those in flight: what a commit interval uses up, and more. */
@@ -27,9 +26,7 @@
 
 static MemoryContext roster_context = NULL;
 static HTAB *webhooks = NULL;
-static HTAB *types = NULL;
 static dlist_head roster = DLIST_STATIC_INIT(roster);
-static uint64 generation = 1;
 static uint64 next_serial = 1;
 
 typedef struct WebhookEntry
@@ -50,10 +47,8 @@ dmshook_roster_init(MemoryContext parent)
 	ctl.entrysize = sizeof(WebhookEntry);
 	ctl.hcxt = roster_context;
 	webhooks = hash_create("dmshook webhooks", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	ctl.keysize = sizeof(((DmshookTypeInfo *) 0)->name);
-	ctl.entrysize = sizeof(DmshookTypeInfo);
 	dlist_init(&roster);
-	types = hash_create("dmshook event types", 64, &ctl, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	dmshook_roster_types_init(roster_context);
 }
 
 DmshookWebhook *
@@ -535,7 +530,7 @@ dmshook_roster_load(DmshookConsumers *set, int webhook_id, bool start, int64 las
 	}
 	if (rows == NIL)
 		MemoryContextDelete(context);
-	generation++;
+	dmshook_roster_types_changed();
 }
 
 /* One by one: each row gets a context of its own. */
@@ -560,18 +555,7 @@ dmshook_roster_remove(DmshookWebhook *webhook)
 	if (webhook->context)
 		MemoryContextDelete(webhook->context);
 	pfree(webhook);
-	generation++;
-}
-
-static bool
-version_wants_type(const DmshookSubscription *version, const char *type, size_t len)
-{
-	for (int i = 0; i < version->nevents; i++)
-	{
-		if (dmshook_pattern_matches(version->events[i], strlen(version->events[i]), type, len))
-			return true;
-	}
-	return false;
+	dmshook_roster_types_changed();
 }
 
 static bool
@@ -587,7 +571,7 @@ version_wants(const DmshookSubscription *version, const DmshookCached *event)
 	if (version->tenant && !span_equals(event->tenant, version->tenant) &&
 		!span_equals(event->old_tenant, version->tenant))
 		return false;
-	return version_wants_type(version, event->type.data, event->type.len);
+	return dmshook_roster_version_wants_type(version, event->type);
 }
 
 /* Type, tenant and filter, by one version. */
@@ -629,50 +613,4 @@ void
 dmshook_roster_recheck(DmshookWebhook *webhook, DmshookCached *event, bool by_hand)
 {
 	dmshook_judge_again(webhook, dmshook_roster_version(webhook, event->id), event, by_hand);
-}
-
-DmshookTypeInfo *
-dmshook_roster_type(DmshookSpan type)
-{
-	char		name[sizeof(((DmshookTypeInfo *) 0)->name)];
-	DmshookTypeInfo *info;
-	DmshookWebhook *webhook = NULL;
-	bool		found;
-
-	memcpy(name, type.data, Min(type.len, (int) sizeof(name) - 1));
-	name[Min(type.len, (int) sizeof(name) - 1)] = '\0';
-	info = hash_search(types, name, HASH_ENTER, &found);
-	if (!found)
-	{
-		info->generation = 0;
-		info->n = info->size = 0;
-		info->consumer = NULL;
-	}
-	if (info->generation == generation)
-		return info;
-
-	info->n = 0;
-	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
-	{
-		DmshookWebhookRow *row = webhook->row;
-		bool		wanted = false;
-
-		/* any version: events of the past are judged by that of then */
-		for (int i = 0; i < row->nsubscriptions && !wanted; i++)
-			wanted = row->subscriptions[i].enabled &&
-				version_wants_type(&row->subscriptions[i], type.data, type.len);
-		if (!wanted)
-			continue;
-		if (info->n == info->size)
-		{
-			info->size = Max(8, info->size * 2);
-			if (info->consumer == NULL)
-				info->consumer = MemoryContextAlloc(roster_context, sizeof(DmshookConsumer *) * info->size);
-			else
-				info->consumer = repalloc(info->consumer, sizeof(DmshookConsumer *) * info->size);
-		}
-		info->consumer[info->n++] = webhook->consumer;
-	}
-	info->generation = generation;
-	return info;
 }

@@ -60,6 +60,7 @@ typedef struct DmshookWebhook
 	int			committed;		/* results in one of the last commits, decaying */
 	int			in_commit;		/* counts them during one */
 	DmshookAgenda agenda;		/* what is to be done, and when */
+	uint64		asked;			/* roster_types.c: the last event that it may want */
 	TimestampTz due_from;		/* queue rows due before it have been picked */
 	bool		due_blocked;	/* rows are due, but it may not send more now */
 	bool		queue_turn;		/* limited: the last request was a retry's */
@@ -85,16 +86,6 @@ typedef struct DmshookWebhook
 	DmshookStoredPlace place;
 	dlist_node	node;
 } DmshookWebhook;
-
-/* A type of event, and the webhooks that may want it. */
-typedef struct DmshookTypeInfo
-{
-	char		name[128];		/* hash key, zero-padded */
-	uint64		generation;		/* of the roster, when the list was made */
-	int			n;
-	int			size;
-	DmshookConsumer **consumer;
-} DmshookTypeInfo;
 
 /* Dispatcher, once. */
 extern void dmshook_roster_init(MemoryContext parent);
@@ -159,8 +150,14 @@ extern bool dmshook_roster_subscribes(DmshookWebhook *webhook, DmshookCached *ev
  */
 extern void dmshook_roster_recheck(DmshookWebhook *webhook, DmshookCached *event, bool by_hand);
 
-/* The webhooks that may want a type; valid until the next call or load. */
-extern DmshookTypeInfo *dmshook_roster_type(DmshookSpan type);
+/*
+ * roster_types.c: the webhooks that may want an event, each once; valid until the next call or load.
+ * changed: a webhook was loaded, or has gone.
+ */
+extern void dmshook_roster_types_init(MemoryContext parent);
+extern void dmshook_roster_types_changed(void);
+extern int	dmshook_roster_candidates(const DmshookCached *event, DmshookConsumer ***list);
+extern bool dmshook_roster_version_wants_type(const DmshookSubscription *version, DmshookSpan type);
 
 /* roster_mask.c: fill in profile->mask, once its header lines are there; and wipe what it points to. */
 extern void dmshook_roster_mask(DmshookProfile *profile, const DmshookWebhookRow *row);

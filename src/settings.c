@@ -39,7 +39,7 @@ char	   *dmshook_smtp_url = NULL;
 char	   *dmshook_smtp_password_file = NULL;
 char	   *dmshook_alert_mail_to = NULL;
 char	   *dmshook_alert_mail_from = NULL;
-int			dmshook_alert_mail_delay = 90;
+int			dmshook_alert_mail_delay = 90000;
 
 /* Refuse a list of networks that cannot be parsed. */
 static bool
@@ -223,7 +223,7 @@ dmshook_settings_init(void)
 	DefineCustomIntVariable("dmshook.alert_mail_delay",
 							"How long failure notifications are gathered before they are mailed together.",
 							NULL,
-							&dmshook_alert_mail_delay, 90, 1, 24 * 3600, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+							&dmshook_alert_mail_delay, 90000, 10, 24 * 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("dmshook");
 }

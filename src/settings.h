@@ -29,7 +29,7 @@ extern char *dmshook_smtp_url;
 extern char *dmshook_smtp_password_file;
 extern char *dmshook_alert_mail_to;
 extern char *dmshook_alert_mail_from;
-extern int	dmshook_alert_mail_delay;	/* seconds */
+extern int	dmshook_alert_mail_delay;	/* ms */
 
 /* Define them all. Once, from _PG_init(). */
 extern void dmshook_settings_init(void);

@@ -226,9 +226,9 @@ secret_object(MemoryContext context, char *value, DmshookWebhookRow *webhook, co
 }
 
 static void
-load_secrets(List *webhooks, MemoryContext context, Datum only)
+load_secrets(List *webhooks, MemoryContext context, const Datum *range)
 {
-	uint64		n = dmshook_store_run(Q_SECRETS, &only, NULL, true);
+	uint64		n = dmshook_store_run(Q_SECRETS, range, NULL, true);
 	int			at = 0;
 
 	for (uint64 i = 0; i < n; i++)
@@ -262,9 +262,9 @@ load_secrets(List *webhooks, MemoryContext context, Datum only)
 }
 
 static void
-load_subscriptions(List *webhooks, MemoryContext context, Datum only)
+load_subscriptions(List *webhooks, MemoryContext context, const Datum *range)
 {
-	uint64		n = dmshook_store_run(Q_SUBSCRIPTIONS, &only, NULL, true);
+	uint64		n = dmshook_store_run(Q_SUBSCRIPTIONS, range, NULL, true);
 	int			at = 0;
 
 	for (uint64 i = 0; i < n; i++)
@@ -293,14 +293,15 @@ load_subscriptions(List *webhooks, MemoryContext context, Datum only)
 List *
 dmshook_store_webhooks(int webhook)
 {
-	Datum		only = Int32GetDatum(webhook);
+	/* a range, so that one plan is good for one (by index, however many there are) and for all */
+	Datum		range[2] = {Int32GetDatum(webhook), Int32GetDatum(webhook == 0 ? PG_INT32_MAX : webhook)};
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 	List	   *result = NIL;
 	uint64		n;
 
 	SPI_connect();
-	n = dmshook_store_run(Q_WEBHOOKS, &only, NULL, true);
+	n = dmshook_store_run(Q_WEBHOOKS, range, NULL, true);
 	for (uint64 i = 0; i < n; i++)
 	{
 		DmshookWebhookRow *row = MemoryContextAllocZero(context, sizeof(DmshookWebhookRow));
@@ -327,8 +328,8 @@ dmshook_store_webhooks(int webhook)
 		result = lappend(result, row);
 		MemoryContextSwitchTo(old);
 	}
-	load_secrets(result, context, only);
-	load_subscriptions(result, context, only);
+	load_secrets(result, context, range);
+	load_subscriptions(result, context, range);
 	SPI_finish();
 	return result;
 }

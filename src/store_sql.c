@@ -58,18 +58,18 @@ static const QueryDef query_defs[N_QUERIES] = {
 		" LEFT JOIN dmshook.position AS p ON p.webhook OPERATOR(pg_catalog.=) w.id AND p.command OPERATOR(pg_catalog.=) 0"
 		" LEFT JOIN dmshook.skip AS s ON s.webhook OPERATOR(pg_catalog.=) w.id"
 		" LEFT JOIN dmshook.webhook_state AS t ON t.webhook OPERATOR(pg_catalog.=) w.id"
-		" WHERE w.dropped_at IS NULL AND ($1 OPERATOR(pg_catalog.=) 0 OR w.id OPERATOR(pg_catalog.=) $1) ORDER BY w.id", {INT4OID}
+		" WHERE w.dropped_at IS NULL AND w.id OPERATOR(pg_catalog.>=) $1 AND w.id OPERATOR(pg_catalog.<=) $2 ORDER BY w.id", {INT4OID, INT4OID}
 	},
 	[Q_SECRETS] = {
 		"SELECT x.webhook, x.kind, x.value, x.key_id, x.expires_at FROM dmshook.webhook_secret AS x"
 		" WHERE (x.expires_at IS NULL OR x.expires_at OPERATOR(pg_catalog.>) pg_catalog.now())"
-		" AND ($1 OPERATOR(pg_catalog.=) 0 OR x.webhook OPERATOR(pg_catalog.=) $1)"
-		" ORDER BY x.webhook, x.id DESC", {INT4OID}
+		" AND x.webhook OPERATOR(pg_catalog.>=) $1 AND x.webhook OPERATOR(pg_catalog.<=) $2"
+		" ORDER BY x.webhook, x.id DESC", {INT4OID, INT4OID}
 	},
 	[Q_SUBSCRIPTIONS] = {
 		"SELECT v.webhook, v.from_id, v.events, v.tenant, v.enabled, v.filter FROM dmshook.subscription AS v"
-		" WHERE $1 OPERATOR(pg_catalog.=) 0 OR v.webhook OPERATOR(pg_catalog.=) $1"
-		" ORDER BY v.webhook, v.from_id, v.id", {INT4OID}
+		" WHERE v.webhook OPERATOR(pg_catalog.>=) $1 AND v.webhook OPERATOR(pg_catalog.<=) $2"
+		" ORDER BY v.webhook, v.from_id, v.id", {INT4OID, INT4OID}
 	},
 	[Q_COMMANDS] = {
 		"SELECT c.id, c.webhook, c.kind, c.event, c.upto, c.args, c.by_role FROM dmshook.command AS c"
