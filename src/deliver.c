@@ -424,17 +424,25 @@ connections_scarce(const DmshookWebhook *webhook)
  * What hangs or fails comes to an end many requests at a time, and each of the next ones costs
  * a TLS handshake: two milliseconds, in which nobody else is served. So webhooks that
  * have not had a success since they last failed begin their further requests in turn, one a few
- * milliseconds. Until when must this one wait? 0: it may begin.
+ * milliseconds.
  */
+bool
+dmshook_deliver_in_turn(const DmshookWebhook *webhook, TimestampTz now)
+{
+	const DmshookState *state = &webhook->state;
+
+	return dmshook_consumer_flying(webhook->consumer) > 0 &&
+		(state->last_success_at == 0 ||
+		 (state->last_success_at < state->last_failure_at && state->last_success_at <= now - USECS_PER_SEC));
+}
+
+/* Until when must this one wait? 0: it may begin. */
 static TimestampTz
 turn_of(DmshookWebhook *webhook, TimestampTz now)
 {
 	static TimestampTz next_turn = 0;
-	const DmshookState *state = &webhook->state;
 
-	if (dmshook_consumer_flying(webhook->consumer) == 0 ||
-		(state->last_success_at != 0 &&
-		 (state->last_success_at >= state->last_failure_at || state->last_success_at > now - USECS_PER_SEC)))
+	if (!dmshook_deliver_in_turn(webhook, now))
 		return webhook->turn = 0;
 	if (webhook->turn == 0)
 	{
@@ -445,6 +453,14 @@ turn_of(DmshookWebhook *webhook, TimestampTz now)
 	if (webhook->turn > now)
 		return webhook->turn;
 	return webhook->turn = 0;
+}
+
+TimestampTz
+dmshook_deliver_hold(DmshookWebhook *webhook, TimestampTz now)
+{
+	if (connections_scarce(webhook))
+		return now + SCARCE_PAUSE_US;
+	return webhook->turn > now && dmshook_deliver_in_turn(webhook, now) ? webhook->turn : 0;
 }
 
 DmshookStart

@@ -51,6 +51,12 @@ typedef enum DmshookStart
 	DMSHOOK_NOT_NOW				/* its webhook may send no more for now; its gate is closed */
 } DmshookStart;
 
+/* Must the webhook wait with a further request, so that others are served? Until when; 0: it need not. What asks first saves itself reading what could not be sent. */
+extern TimestampTz dmshook_deliver_hold(DmshookWebhook *webhook, TimestampTz now);
+
+/* Does it begin its requests one by one, for it fails? */
+extern bool dmshook_deliver_in_turn(const DmshookWebhook *webhook, TimestampTz now);
+
 /* Send an entry that is flying; unless it was started, take it back. */
 extern DmshookStart dmshook_deliver_start(DmshookEntry *entry);
 

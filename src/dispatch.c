@@ -716,7 +716,7 @@ dmshook_dispatch(void)
 		collect();
 		now = dmshook_clock();
 		mind_clock(now);
-		if (dmshook_roster_regate(GetCurrentTimestamp(), now - loop.last_turn >= PACE_US, &queue_first))
+		if (dmshook_roster_regate(GetCurrentTimestamp(), now - loop.last_turn >= PACE_US, dmshook_deliver_hold, &queue_first))
 			loop.feeding |= dmshook_feed_wanted(loop.set);
 		if (!queue_first)
 			send_ready();

@@ -358,11 +358,27 @@ block(DmshookWebhook *webhook)
 static void
 feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 {
-	int			limit = QUEUE_ROWS + dmshook_consumer_flying(webhook->consumer) +
-	dmshook_consumer_window(webhook->consumer);
-	List	   *rows = dmshook_store_queue_due(webhook->id, webhook->due_from, limit);
+	/* one that fails begins one at a time: more would be read for nothing */
+	bool		one = dmshook_deliver_in_turn(webhook, now);
+	int			limit = (one ? 1 : QUEUE_ROWS) + dmshook_consumer_flying(webhook->consumer) + dmshook_consumer_window(webhook->consumer);
+	bool		taken = false;
+	TimestampTz until;
+	List	   *rows;
 	ListCell   *cell;
 
+	if (!dmshook_consumer_may_send(webhook->consumer))
+	{
+		block(webhook);			/* asked again when results were committed, or its gate opens */
+		return;
+	}
+	until = dmshook_deliver_hold(webhook, now);
+	if (until != 0)
+	{
+		dmshook_roster_gate(webhook, now, until);
+		block(webhook);
+		return;
+	}
+	rows = dmshook_store_queue_due(webhook->id, webhook->due_from, limit);
 	dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, list_length(rows) < limit ? DT_NOEND : now);
 	foreach(cell, rows)
 	{
@@ -376,7 +392,12 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 		}
 		if (!dmshook_consumer_may_send(webhook->consumer))
 		{
-			block(webhook);		/* asked again when results were committed */
+			block(webhook);
+			return;
+		}
+		if (one && taken)
+		{
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_QUEUE, now);
 			return;
 		}
 		if (dmshook_consumer_held(webhook->consumer, pick.row->event, NULL) != DMSHOOK_HELD_NOT)
@@ -392,6 +413,7 @@ feed_queue_of(DmshookWebhook *webhook, TimestampTz now)
 			block(webhook);
 			return;
 		}
+		taken = true;
 		webhook->due_from = pick.row->due_at;
 		old = MemoryContextSwitchTo(feed_context);
 		picked = lappend(picked, pick.entry);

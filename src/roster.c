@@ -367,7 +367,7 @@ retries_first(DmshookWebhook *webhook, DmshookGate gate, TimestampTz now, bool m
 }
 
 bool
-dmshook_roster_regate(TimestampTz now, bool may_turn, bool *queue_first)
+dmshook_roster_regate(TimestampTz now, bool may_turn, DmshookHold hold, bool *queue_first)
 {
 	DmshookWebhook *webhook;
 	bool		opened = false;
@@ -386,7 +386,9 @@ dmshook_roster_regate(TimestampTz now, bool may_turn, bool *queue_first)
 
 		dmshook_agenda_drop(webhook, DMSHOOK_TODO_GATE);
 		gate = dmshook_policy_gate(&webhook->profile->options.policy, &webhook->policy, now, NULL, &next);
-		if (gate <= DMSHOOK_PASS_PROBE)
+		if (gate <= DMSHOOK_PASS_PROBE && (next = hold(webhook, now)) != 0)
+			dmshook_agenda_set(webhook, DMSHOOK_ALARM_GATE, next);
+		else if (gate <= DMSHOOK_PASS_PROBE)
 		{
 			ungate(webhook);
 			dmshook_roster_apply(webhook);

@@ -120,13 +120,16 @@ extern void dmshook_roster_ask_again(DmshookWebhook *webhook);
 /* The clock was set: times at which to ask again mean nothing any more. */
 extern void dmshook_roster_clock_set(void);
 
+/* Must a webhook whose policy lets it send wait for others' sake? Until when; 0: it need not (dmshook_deliver_hold()). */
+typedef TimestampTz (*DmshookHold) (DmshookWebhook *webhook, TimestampTz now);
+
 /*
- * Open the gates of those that may send again by now. True: any was
+ * Open the gates of those that may send again by now, and need not hold back. True: any was
  * opened. *queue_first: a turn is to come before anything else is sent, for one of them has retries that are due
  * and it is their turn: probes are theirs (dmshook_policy_probe_fresh()), and every other time where the rate
  * is limited, or a backlog would keep them waiting. Those of the rate only where may_turn.
  */
-extern bool dmshook_roster_regate(TimestampTz now, bool may_turn, bool *queue_first);
+extern bool dmshook_roster_regate(TimestampTz now, bool may_turn, DmshookHold hold, bool *queue_first);
 
 /* Queue rows are due, and it may not send more now: look again when it may; or no longer so. */
 extern void dmshook_roster_block(DmshookWebhook *webhook, bool blocked);

@@ -71,9 +71,11 @@ ok($exact, "within 5 % over six seconds: @said");
 # two a second, in the same time
 my @slow = map { $_->{at} / 1e6 } $receiver->wait_for(11, sub { $_[0]{path} eq '/ok/slow' });
 @slow = sort { $a <=> $b } @slow;
-my $found = 9 / ($slow[10] - $slow[1]);
-cmp_ok($found, '<=', 2.1, sprintf '2 a second: not faster (%.3f)', $found);
-cmp_ok($found, '>=', 1.8, '2 a second: not much slower');
+my $took = $slow[10] - $slow[1];
+my $found = 9 / $took;
+# one that was held up by the machine, and the one that was saved up meanwhile
+cmp_ok(9, '<=', 2 * $took + 1, sprintf '2 a second: not faster (%.3f)', $found);
+cmp_ok($found, '>=', 1.5, '2 a second: not much slower');
 
 # while it waits, the view says why
 happen('vehicle.sold', 100);
@@ -94,15 +96,5 @@ SQL
 $server->sql(q{SELECT dmshook.alter_webhook('limited', options => '{"rate_limit": null}')});
 $server->wait_sql(q{SELECT waiting = 0 FROM dmshook.health WHERE webhook = 'limited'});
 pass('without the limit all goes at once');
-
-# ---- those that never had a success begin their further requests in turn, 5 ms apart ----
-
-# a lower bound, so a slow machine cannot break it: the k-th further request is not before its turn, and should
-# the first ones have ended meanwhile, which would let others begin at once, then two seconds have passed
-webhook("hangs $_", '/hang', '{"timeout": "2s", "max_attempts": 1, "breaker": null}', 'job.completed') for 1 .. 5;
-happen('job.completed', 40);
-$server->wait_sql(q{SELECT count(*) >= 105 FROM dmshook.attempts WHERE webhook LIKE 'hangs %'});
-cmp_ok($server->sql(q{SELECT 1000 * extract(epoch FROM max(at) - min(at)) FROM (SELECT at FROM dmshook.attempts WHERE webhook LIKE 'hangs %' ORDER BY at LIMIT 105) x}),
-	'>=', 99 * 5, 'a hundred requests of webhooks that hang take their turns');
 
 done_testing();
