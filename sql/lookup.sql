@@ -46,5 +46,8 @@ SELECT count(*) FROM dmshook.event WHERE dmshook._message_id(id, nonce) > 'msg_'
 SELECT pg_temp.by_index($$SELECT webhook, at, outcome, error FROM dmshook.attempts WHERE outcome <> 'ok' AND at > '2026-11-23 07:12:00+00' ORDER BY at$$);
 SELECT pg_temp.by_index($$SELECT webhook, at, outcome, error FROM dmshook.attempts WHERE outcome = 'timeout' AND at > '2026-11-23 07:12:00+00'$$);
 SELECT pg_temp.by_index($$SELECT webhook, at, outcome, error FROM dmshook.attempts WHERE at > '2026-11-23 07:12:00+00'$$);
+-- how few there are of many the planner knows by statistics, of the very same expression
+SELECT regexp_replace(pg_get_expr(i.indpred, i.indrelid), '[\s()]', '', 'g') = regexp_replace((pg_get_statisticsobjdef_expressions(s.oid))[1], '[\s()]', '', 'g') || '<>''ok''::text' AS same
+	FROM pg_index i, pg_statistic_ext s WHERE i.indexrelid = 'dmshook.attempt_failed'::regclass AND s.stxname = 'attempt_outcome';
 SELECT sequence FROM dmshook.attempts WHERE outcome <> 'ok' AND at > '2026-11-23 07:12:00+00' ORDER BY at;
 ROLLBACK;

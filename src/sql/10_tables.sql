@@ -245,6 +245,11 @@ CREATE INDEX attempt_failed ON dmshook.attempt (at) WHERE
 	CASE outcome WHEN 'o' THEN 'ok' WHEN 'h' THEN 'http_error' WHEN 't' THEN 'timeout' WHEN 'd' THEN 'dns_error' WHEN 'c' THEN 'connect_error'
 		WHEN 's' THEN 'tls_error' WHEN 'b' THEN 'blocked_address' WHEN 'r' THEN 'redirect' WHEN 'l' THEN 'too_large'
 		WHEN 'p' THEN 'protocol_error' WHEN 'i' THEN 'internal_error' END <> 'ok';
+-- and how rare failures are: else their events would be joined by reading all there are
+CREATE STATISTICS dmshook.attempt_outcome ON (
+	CASE outcome WHEN 'o' THEN 'ok' WHEN 'h' THEN 'http_error' WHEN 't' THEN 'timeout' WHEN 'd' THEN 'dns_error' WHEN 'c' THEN 'connect_error'
+		WHEN 's' THEN 'tls_error' WHEN 'b' THEN 'blocked_address' WHEN 'r' THEN 'redirect' WHEN 'l' THEN 'too_large'
+		WHEN 'p' THEN 'protocol_error' WHEN 'i' THEN 'internal_error' END) FROM dmshook.attempt;
 COMMENT ON TABLE dmshook.attempt IS 'one HTTP request; append-only, written by the dispatcher; read it as dmshook.attempts';
 COMMENT ON COLUMN dmshook.attempt.kind IS 'd delivery, t test, p probe, r redelivery, y replay';
 COMMENT ON COLUMN dmshook.attempt.outcome IS 'o ok, h http_error, t timeout, d dns_error, c connect_error, s tls_error, b blocked_address, r redirect, l too_large, p protocol_error, i internal_error; NULL: no request was made';

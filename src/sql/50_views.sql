@@ -197,7 +197,7 @@ CREATE FUNCTION dmshook._tls_cipher(number smallint) RETURNS text
 	AS 'MODULE_PATHNAME', 'dmshook_sql_tls_cipher' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION dmshook._tls_cipher IS 'the name of a TLS cipher suite, by its number';
 
--- outcome: the index attempt_failed (10_tables.sql) has this expression, letter for letter
+-- outcome: the index attempt_failed and the statistics attempt_outcome (10_tables.sql) have this expression, letter for letter
 CREATE VIEW dmshook.attempts AS
 	SELECT w.name AS webhook, dmshook._message_id(a.event, a.nonce) AS message_id,
 		coalesce(e.type, CASE WHEN a.kind = 't' THEN coalesce(CASE WHEN NOT dmshook._has_body(v.method) THEN substring(a.body FROM '[?&]type=([^&]*)') WHEN NOT v.options ? 'transform' THEN a.body::json->>'type' END, 'webhook.test') END) AS event_type,
@@ -243,7 +243,7 @@ COMMENT ON COLUMN dmshook.attempts.response_body IS 'the response, up to dmshook
 COMMENT ON COLUMN dmshook.attempts.hint IS 'what to do about the error';
 COMMENT ON COLUMN dmshook.attempts.payload IS 'the body, byte for byte; NULL for methods without one, for roles that do not see payloads (dmshook.grants), and once erased';
 COMMENT ON COLUMN dmshook.attempts.erased_at IS 'when the event''s personal data were erased: dmshook.erase(), dmshook.payload_retention';
-COMMENT ON COLUMN dmshook.attempts.id IS 'grows with time within a webhook; ORDER BY id DESC is by an index where the webhook is given';
+COMMENT ON COLUMN dmshook.attempts.id IS 'grows with time within a webhook; in a big log ask by message_id, sequence, or failures by time, or dmshook.deliveries for the latest';
 COMMENT ON COLUMN dmshook.attempts.sequence IS 'id of the event; 0 for a test that was not taken from the log';
 
 CREATE VIEW dmshook.dead_letters AS

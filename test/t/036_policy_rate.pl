@@ -97,4 +97,14 @@ $server->sql(q{SELECT dmshook.alter_webhook('limited', options => '{"rate_limit"
 $server->wait_sql(q{SELECT waiting = 0 FROM dmshook.health WHERE webhook = 'limited'});
 pass('without the limit all goes at once');
 
+# ---- those that never had a success begin their further requests in turn, 5 ms apart ----
+
+# a lower bound, so a slow machine cannot break it: the k-th further request is not before its turn, and should
+# the first ones have ended meanwhile, which would let others begin at once, then two seconds have passed
+webhook("hangs $_", '/hang', '{"timeout": "2s", "max_attempts": 1, "breaker": null}', 'job.completed') for 1 .. 5;
+happen('job.completed', 40);
+$server->wait_sql(q{SELECT count(*) >= 105 FROM dmshook.attempts WHERE webhook LIKE 'hangs %'});
+cmp_ok($server->sql(q{SELECT 1000 * extract(epoch FROM max(at) - min(at)) FROM (SELECT at FROM dmshook.attempts WHERE webhook LIKE 'hangs %' ORDER BY at LIMIT 105) x}),
+	'>=', 99 * 5, 'a hundred requests of webhooks that hang take their turns');
+
 done_testing();
