@@ -303,19 +303,22 @@ mixed(void)
 
 /* ---------------------------------------------------------------- 100,000 wait */
 
+/* A histogram: a line for each slot that has any. each: counts in a slot. */
 static void
-histogram(const char *what, const int *counts, int n, int each, int of)
+histogram(const char *name, const int *counts, int n, int each)
 {
-	printf("# %s:\n#", what);
 	for (int i = 0; i < n; i++)
 	{
 		int			sum = 0;
+		char		line[64];
 
 		for (int k = 0; k < each; k++)
 			sum += counts[i * each + k];
-		printf(" %d", sum);
+		if (sum == 0)
+			continue;
+		snprintf(line, sizeof(line), "%s_%03d_to_%03d", name, i * each, (i + 1) * each);
+		report(line, sum, "requests");
 	}
-	printf("  (of %d)\n", of);
 }
 
 static int
@@ -353,7 +356,7 @@ burst(bool breaker)
 	if (breaker)
 	{
 		/* the others waited as a place in the log; they are drained at a pace that grows */
-		histogram("100000 wait for six hours; requests in each second after the circuit closed", seconds, 20, 1, WAITING);
+		histogram("outage_of_100000_then_second", seconds, 20, 1);
 		most = most_of(seconds, 60);
 		report("drain_first_second", seconds[0], "requests");
 		report("drain_most_in_a_second", most, "requests");
@@ -362,7 +365,7 @@ burst(bool breaker)
 	else
 	{
 		/* all have failed eight or nine times */
-		histogram("100000 failed for six hours without a breaker; requests in each quarter of an hour after", minutes, 20, 15, WAITING);
+		histogram("outage_of_100000_without_breaker_then_minute", minutes, 20, 15);
 		most = most_of(minutes, 24 * 60);
 		report("burst_most_in_a_minute", most, "requests");
 		CHECK(most < WAITING / 50, "%d in a minute", most);
