@@ -170,6 +170,50 @@ CREATE OR REPLACE TRIGGER "00_dmshook_insert" AFTER INSERT ON restored FOR EACH 
 	'related: site_id#4 = dealer.site; id#1; name#1', 'deal.created: always');
 INSERT INTO restored VALUES (1, 4);
 SELECT data FROM pg_temp.events();
+
+-- many rows with few behind them: each gets its own, whatever was kept of the others; keys of text, short and long, and of numbers
+CREATE TABLE kind (id text PRIMARY KEY, name text);
+CREATE TABLE place (id int PRIMARY KEY, name text);
+CREATE TABLE thing (id int PRIMARY KEY, kind text REFERENCES kind, place int REFERENCES place, state text);
+INSERT INTO kind SELECT repeat('k', g), 'Kind ' || g FROM generate_series(1, 60) g;
+INSERT INTO place SELECT g - 50, 'Place ' || g - 50 FROM generate_series(1, 200) g;
+SELECT count(*) FROM dmshook.watch('thing', 'deal.created', 'insert or update', entity => 'deal', related => '{"kind": ["id", "name"], "place": ["name"]}');
+INSERT INTO thing SELECT g, CASE WHEN g % 7 > 0 THEN repeat('k', g % 60 + 1) END, CASE WHEN g % 11 > 0 THEN g * 37 % 200 - 49 END FROM generate_series(1, 1000) g;
+SELECT count(*), bool_and((data -> 'related' -> 'kind' ->> 'id') IS NOT DISTINCT FROM (record ->> 'kind') AND
+	(data -> 'related' -> 'kind' ->> 'name') IS NOT DISTINCT FROM ('Kind ' || length(record ->> 'kind')) AND
+	(data -> 'related' -> 'place' ->> 'name') IS NOT DISTINCT FROM ('Place ' || (record ->> 'place'))) AS each_its_own FROM pg_temp.events();
+-- as the statement sees it: changed between two, by a trigger between two of its own, in a savepoint that is rolled back
+BEGIN;
+UPDATE thing SET state = 'a' WHERE id = 1;
+UPDATE kind SET name = 'Other' WHERE id = 'kk';
+UPDATE thing SET state = 'b' WHERE id = 1;
+SAVEPOINT s;
+UPDATE kind SET name = 'Undone' WHERE id = 'kk';
+UPDATE thing SET state = 'c' WHERE id = 1;
+ROLLBACK TO s;
+UPDATE thing SET state = 'd' WHERE id = 1;
+COMMIT;
+CREATE FUNCTION twice() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	UPDATE thing SET state = 'first' WHERE id = 1;
+	UPDATE kind SET name = 'Between' WHERE id = 'kk';
+	UPDATE thing SET state = 'second' WHERE id = 1;
+	RETURN NULL;
+END $$;
+CREATE TRIGGER twice AFTER UPDATE ON thing FOR EACH ROW WHEN (NEW.state = 'twice') EXECUTE FUNCTION twice();
+UPDATE thing SET state = 'twice' WHERE id = 121;
+SELECT key ->> 'id' AS id, record ->> 'state' AS state, data -> 'related' -> 'kind' ->> 'name' AS kind FROM pg_temp.events();
+-- a column goes between two statements, and comes back
+BEGIN;
+UPDATE thing SET state = 'e' WHERE id = 61;
+ALTER TABLE kind RENAME name TO title;
+UPDATE thing SET state = 'f' WHERE id = 61;
+ALTER TABLE kind DROP title;
+UPDATE thing SET state = 'g' WHERE id = 61;
+SELECT record ->> 'state' AS state, data -> 'related' AS related FROM pg_temp.events();
+ROLLBACK;
+UPDATE thing SET state = 'h' WHERE id = 61;
+SELECT record ->> 'state' AS state, data -> 'related' -> 'kind' ->> 'name' AS kind, data -> 'related' -> 'place' AS place FROM pg_temp.events();
 SET client_min_messages = warning;
 DROP SCHEMA dealer CASCADE;
 DROP ROLE regress_related_dms, regress_related_owner;

@@ -87,6 +87,7 @@ static struct
 
 /* How many statements that tell their end are at work. */
 static int	statements = 0;
+static uint64 statement_number = 0; /* of the outermost */
 
 static ExecutorStart_hook_type prev_start = NULL;
 static ExecutorFinish_hook_type prev_finish = NULL;
@@ -331,6 +332,12 @@ batch_subxact(SubXactEvent event, SubTransactionId mine, SubTransactionId parent
 
 /* ---- the ends of statements ---- */
 
+uint64
+dmshook_batch_statement(void)
+{
+	return statements > 0 ? statement_number : 0;
+}
+
 static void
 batch_start(QueryDesc *query, int flags)
 {
@@ -355,7 +362,8 @@ batch_start(QueryDesc *query, int flags)
 static void
 batch_finish(QueryDesc *query)
 {
-	statements++;
+	if (statements++ == 0)
+		statement_number++;
 	PG_TRY();
 	{
 		if (prev_finish)
@@ -387,7 +395,8 @@ batch_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 		return;
 	}
-	statements++;
+	if (statements++ == 0)
+		statement_number++;
 	PG_TRY();
 	{
 		next(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);

@@ -20,6 +20,9 @@ extern void dmshook_batch_event(const DmshookNewEvent *event);
  */
 extern void dmshook_batch_write(void);
 
+/* A number of the statement at hand, the outermost that writes; never again another's. 0: not known. */
+extern uint64 dmshook_batch_statement(void);
+
 /* Every process that loads the library: the hooks that tell where a statement ends. */
 extern void dmshook_batch_init(void);
 

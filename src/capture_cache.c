@@ -38,6 +38,9 @@
 #include "capture_cache.h"
 #include "capture_related.h"
 
+/* Labels have at least this many bytes, so that they can be copied without looking at their length. */
+#define LABEL_ROOM	32
+
 static HTAB *relations = NULL;
 
 static void relation_changed(Datum arg, Oid relid);
@@ -329,7 +332,8 @@ dmshook_capture_set_column(CaptureColumn *column, Relation rel, AttrNumber numbe
 	appendStringInfoChar(&buf, ':');
 	column->name = pstrdup(name);
 	/* not the buffer, which is a kilobyte */
-	column->label = pnstrdup(buf.data, buf.len);
+	column->label = palloc0(Max(buf.len, LABEL_ROOM));
+	memcpy(column->label, buf.data, buf.len);
 	column->label_len = buf.len;
 	pfree(buf.data);
 }
@@ -340,7 +344,14 @@ dmshook_capture_append_column(StringInfo buf, CaptureColumn *column, TupleTableS
 	bool		isnull;
 	Datum		value = slot_getattr(slot, column->number, &isnull);
 
-	dmshook_json_put(buf, column->label, column->label_len);
+	/* a few bytes too many are copied quicker than just the right ones */
+	if (likely(column->label_len <= LABEL_ROOM && buf->maxlen - buf->len > LABEL_ROOM))
+	{
+		memcpy(buf->data + buf->len, column->label, LABEL_ROOM);
+		buf->len += column->label_len;
+	}
+	else
+		dmshook_json_put(buf, column->label, column->label_len);
 	buf->data[buf->len - column->label_len] = separator;
 	if (isnull)
 		dmshook_json_put(buf, "null", 4);

@@ -20,6 +20,10 @@
  * is how a foreign key sees it. Under SERIALIZABLE only so: a read under the
  * snapshot could be the one that makes the DMS's transaction fail. That look is
  * done twice, for an update that commits under it can hide both of its versions.
+ *
+ * Many rows of a statement have few rows behind them: of which status they are,
+ * of which branch. What was found under the statement's snapshot is kept as
+ * JSON as long as that very snapshot is used, 64 rows of a table at most.
  */
 #include "postgres.h"
 
@@ -36,6 +40,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
+#include "common/hashfn.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
@@ -49,12 +54,43 @@
 #include "utils/rls.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
+#include "capture_batch.h"
 #include "capture_related.h"
 #include "compat.h"
 
 /* Related rows add no more than this: what is larger is no name of a status. */
 #define MAX_RELATED	((Size) 1024 * 1024)
+
+/* Rows that are kept of a table; those whose JSON is longer are not, nor those with a longer key. */
+#define KEPT_ROWS	64
+#define KEPT_JSON	1024
+#define KEPT_KEY	24
+
+/* A row that was found: its key's bytes, or its value. */
+typedef struct KeptRow
+{
+	int			key_len;		/* 0: none */
+	char		key[KEPT_KEY];
+	int			len;
+	char	   *json;
+} KeptRow;
+
+/* What was found, and under which snapshot. */
+typedef struct KeptRows
+{
+	MemoryContext context;		/* of the JSON */
+	uint64		statement;
+	Snapshot	snapshot;		/* which may be another one at the same place, so: */
+	CommandId	command;
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32		running;		/* between them; these only become fewer */
+	KeptRow		rows[KEPT_ROWS];
+} KeptRows;
 
 /* A column of the index that is searched, in the index's order. */
 typedef struct RelatedKey
@@ -75,8 +111,10 @@ typedef struct RelatedTarget
 	Oid			index;
 	bool		current_only;	/* old snapshots may not use the index */
 	RelatedKey *keys;
+	int			nkeys;
 	CaptureColumn *columns;
 	int			ncolumns;
+	KeptRows   *kept;			/* NULL: nothing yet */
 } RelatedTarget;
 
 struct CaptureRelated
@@ -107,7 +145,10 @@ static bool match_index(CaptureRelated *related, RelatedTarget *target, Oid inde
 static bool match_key(RelatedKey *key, Oid type, Oid opclass);
 static char *may_not_read(CaptureRelated *related, RelatedTarget *target, Relation table);
 static bool append_row(StringInfo buf, CaptureRelated *related, TupleTableSlot *row);
-static bool find_row(Relation table, Relation index, ScanKey keys, int nkeys, bool current_only, TupleTableSlot *slot);
+static KeptRow *kept_row(RelatedTarget *target, TupleTableSlot *row, KeptRow *wanted);
+static void keep_row(RelatedTarget *target, KeptRow *place, const KeptRow *wanted, const char *json, int len);
+static bool find_row(Relation table, Relation index, ScanKey keys, int nkeys, bool current_only, TupleTableSlot *slot,
+					 bool *by_snapshot);
 static bool append_found(StringInfo buf, RelatedTarget *target, TupleTableSlot *slot);
 
 void
@@ -274,7 +315,8 @@ look_up_index(CaptureRelated *related, RelatedTarget *target, Relation table)
 			return psprintf("column \"%s\" of table \"%s\" is not there", ref->name, RelationGetRelationName(table));
 		key[foreach_current_index(lc)] = number;
 	}
-	target->keys = palloc0(sizeof(RelatedKey) * list_length(related->spec->key));
+	target->nkeys = list_length(related->spec->key);
+	target->keys = palloc0(sizeof(RelatedKey) * target->nkeys);
 	indexes = RelationGetIndexList(table);
 	foreach(lc, indexes)
 		if (match_index(related, target, lfirst_oid(lc), key))
@@ -405,6 +447,14 @@ append_row(StringInfo buf, CaptureRelated *related, TupleTableSlot *row)
 	Relation	table;
 	Relation	index = NULL;
 	bool		done = false;
+	KeptRow		wanted;
+	KeptRow    *kept = target->generation == generation ? kept_row(target, row, &wanted) : NULL;
+
+	if (kept != NULL && kept->key_len == wanted.key_len && memcmp(kept->key, wanted.key, wanted.key_len) == 0)
+	{
+		dmshook_json_put(buf, kept->json, kept->len);
+		return true;
+	}
 
 	/* taking the lock takes in news, so what is looked at below is not stale */
 	if (!OidIsValid(relid) || !ConditionalLockRelationOid(relid, AccessShareLock))
@@ -429,6 +479,8 @@ append_row(StringInfo buf, CaptureRelated *related, TupleTableSlot *row)
 			ScanKeyData keys[INDEX_MAX_KEYS];
 			TupleTableSlot *slot = table_slot_create(table, NULL);
 			bool		isnull = false;
+			bool		by_snapshot = false;
+			int			start = buf->len;
 
 			for (int i = 0; i < nkeys && !isnull; i++)
 			{
@@ -438,11 +490,14 @@ append_row(StringInfo buf, CaptureRelated *related, TupleTableSlot *row)
 											   now.keys[i].collation, &now.keys[i].equal, value);
 			}
 			done = true;
-			if (!isnull && find_row(table, index, keys, nkeys, now.current_only, slot))
+			if (!isnull && find_row(table, index, keys, nkeys, now.current_only, slot, &by_snapshot))
 				done = append_found(buf, &now, slot);
 			else
 				appendStringInfoString(buf, "null");
 			ExecDropSingleTupleTableSlot(slot);
+			if (done && by_snapshot && target->generation == now.generation &&
+				(kept = kept_row(target, row, &wanted)) != NULL)
+				keep_row(target, kept, &wanted, buf->data + start, buf->len - start);
 		}
 		if (index != NULL)
 			relation_close(index, NoLock);
@@ -452,9 +507,90 @@ append_row(StringInfo buf, CaptureRelated *related, TupleTableSlot *row)
 	return done;
 }
 
+/*
+ * Where the row is kept if it is; NULL: it cannot be. What is kept is
+ * forgotten here when another snapshot is in use. Sets the wanted row's key.
+ */
+static KeptRow *
+kept_row(RelatedTarget *target, TupleTableSlot *row, KeptRow *wanted)
+{
+	KeptRows   *kept = target->kept;
+	uint64		statement = dmshook_batch_statement();
+	AttrNumber	from;
+	Form_pg_attribute att;
+	Snapshot	snapshot;
+	Datum		value;
+	bool		isnull;
+	const char *bytes;
+
+	if (target->problem != NULL || target->nkeys != 1 || statement == 0 || !ActiveSnapshotSet())
+		return NULL;
+	from = target->keys[0].from;
+	att = TupleDescAttr(row->tts_tupleDescriptor, from - 1);
+	value = slot_getattr(row, from, &isnull);
+	if (isnull)
+		return NULL;
+	if (att->attbyval)
+	{
+		bytes = (const char *) &value;
+		wanted->key_len = sizeof(value);
+	}
+	else if (att->attlen > 0)
+	{
+		bytes = DatumGetPointer(value);
+		wanted->key_len = att->attlen;
+	}
+	else if (att->attlen == -1 && !VARATT_IS_EXTERNAL(DatumGetPointer(value)) && !VARATT_IS_COMPRESSED(DatumGetPointer(value)))
+	{
+		bytes = VARDATA_ANY(DatumGetPointer(value));
+		wanted->key_len = VARSIZE_ANY_EXHDR(DatumGetPointer(value));
+	}
+	else
+		return NULL;
+	if (wanted->key_len < 1 || wanted->key_len > KEPT_KEY)
+		return NULL;
+	memcpy(wanted->key, bytes, wanted->key_len);
+
+	snapshot = GetActiveSnapshot();
+	if (kept == NULL)
+	{
+		kept = target->kept = MemoryContextAllocZero(target->context, sizeof(KeptRows));
+		kept->context = AllocSetContextCreate(target->context, "dmshook related rows", ALLOCSET_SMALL_SIZES);
+	}
+	if (kept->statement != statement || kept->snapshot != snapshot || kept->command != snapshot->curcid ||
+		kept->xmin != snapshot->xmin || kept->xmax != snapshot->xmax || kept->running != snapshot->xcnt)
+	{
+		MemoryContextReset(kept->context);
+		for (int i = 0; i < KEPT_ROWS; i++)
+			kept->rows[i].key_len = 0;
+		kept->statement = statement;
+		kept->snapshot = snapshot;
+		kept->command = snapshot->curcid;
+		kept->xmin = snapshot->xmin;
+		kept->xmax = snapshot->xmax;
+		kept->running = snapshot->xcnt;
+	}
+	return &kept->rows[(att->attbyval ? (uint64) value : hash_bytes((const unsigned char *) wanted->key, wanted->key_len)) % KEPT_ROWS];
+}
+
+/* Keep a row's JSON in its place, for what was there. */
+static void
+keep_row(RelatedTarget *target, KeptRow *place, const KeptRow *wanted, const char *json, int len)
+{
+	if (len > KEPT_JSON)
+		return;
+	if (place->key_len == 0)
+		place->json = MemoryContextAlloc(target->kept->context, KEPT_JSON);
+	place->key_len = wanted->key_len;
+	memcpy(place->key, wanted->key, wanted->key_len);
+	place->len = len;
+	memcpy(place->json, json, len);
+}
+
 /* Look for the row: see the head of this file for the snapshots. */
 static bool
-find_row(Relation table, Relation index, ScanKey keys, int nkeys, bool current_only, TupleTableSlot *slot)
+find_row(Relation table, Relation index, ScanKey keys, int nkeys, bool current_only, TupleTableSlot *slot,
+		 bool *by_snapshot)
 {
 	bool		found = false;
 	int			first = current_only || IsolationIsSerializable() || !ActiveSnapshotSet() ? 1 : 0;
@@ -468,6 +604,7 @@ find_row(Relation table, Relation index, ScanKey keys, int nkeys, bool current_o
 		if (found)
 			ExecMaterializeSlot(slot);
 		index_endscan(scan);
+		*by_snapshot = found && tries == 0;
 	}
 	return found;
 }

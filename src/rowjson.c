@@ -46,22 +46,27 @@
 
 #define HEX_DIGITS	"0123456789abcdef"
 
+/* Room for a number, or for "2026-11-23T07:25:00.123456+00:00" and its quotes. */
+#define SHORT_VALUE	40
+
 typedef enum JsonKind
 {
-	JSON_OUTPUT,				/* the output function's text, quoted */
+	/* those that short_value() writes */
 	JSON_BOOL,
 	JSON_INT2,
 	JSON_INT4,
 	JSON_INT8,
+	JSON_DATE,
+	JSON_TIMESTAMP,
+	JSON_TIMESTAMPTZ,
+	JSON_LAST_SHORT = JSON_TIMESTAMPTZ,
+	JSON_OUTPUT,				/* the output function's text, quoted */
 	JSON_FLOAT4,
 	JSON_FLOAT8,
 	JSON_NUMERIC,
 	JSON_TEXT,
 	JSON_BPCHAR,
 	JSON_NAME,
-	JSON_DATE,
-	JSON_TIMESTAMP,
-	JSON_TIMESTAMPTZ,
 	JSON_INTERVAL,
 	JSON_BYTEA,
 	JSON_UUID,
@@ -95,8 +100,8 @@ static void json_hex(StringInfo buf, const char *bytes, int len);
 static char *json_money(Cash value, char *buf);
 static void json_uuid(StringInfo buf, const pg_uuid_t *uuid);
 static void json_datetime(StringInfo buf, DmshookJsonType *type, Datum value);
-static bool plain_datetime(StringInfo buf, JsonKind kind, Datum value);
-static int	clean_prefix(const char *text, int len);
+static char *short_value(char *out, JsonKind kind, Datum value);
+static char *plain_datetime(char *p, JsonKind kind, Datum value);
 
 /* Which kind is it? Sets *cast for JSON_CAST. */
 static JsonKind
@@ -235,9 +240,13 @@ needs_escape(uint64 bytes)
 	return (((bytes - ones * ' ') & ~bytes) | ((quotes - ones) & ~quotes) | ((slashes - ones) & ~slashes)) & (ones << 7);
 }
 
-/* So many bytes from the start need no escape; at least all of them when none does. */
-static int
-clean_prefix(const char *text, int len)
+/*
+ * Copy bytes until one of the eight at hand needs an escape: returns how many
+ * that are, all of them when none does. A rest of less than eight is copied
+ * together with some before it. Room for len bytes is there, no more.
+ */
+static inline int
+copy_clean(char *out, const char *text, int len)
 {
 	int			i = 0;
 
@@ -249,25 +258,27 @@ clean_prefix(const char *text, int len)
 		{
 			memcpy(&bytes, text + i, 8);
 			if (unlikely(needs_escape(bytes)))
-				break;
+				return i;
+			memcpy(out + i, &bytes, 8);
 		}
-		if (likely(i + 8 > len))
-		{
-			/* the rest with some of what has been seen, to stay within the text */
-			memcpy(&bytes, text + len - 8, 8);
-			if (likely(!needs_escape(bytes)))
-				return len;
-		}
+		memcpy(&bytes, text + len - 8, 8);
+		if (unlikely(needs_escape(bytes)))
+			return i;
+		memcpy(out + len - 8, &bytes, 8);
+		return len;
 	}
-	else if (len >= 4)
+	if (len >= 4)
 	{
 		uint32		first;
 		uint32		last;
 
 		memcpy(&first, text, 4);
 		memcpy(&last, text + len - 4, 4);
-		if (likely(!needs_escape(((uint64) last << 32) | first)))
-			return len;
+		if (unlikely(needs_escape(((uint64) last << 32) | first)))
+			return 0;
+		memcpy(out, &first, 4);
+		memcpy(out + len - 4, &last, 4);
+		return len;
 	}
 	for (; i < len; i++)
 	{
@@ -275,6 +286,7 @@ clean_prefix(const char *text, int len)
 
 		if (unlikely(c < ' ' || c == '"' || c == '\\'))
 			break;
+		out[i] = c;
 	}
 	return i;
 }
@@ -284,7 +296,7 @@ dmshook_json_string(StringInfo buf, const char *text, int len)
 {
 	const char *end = text + len;
 	const char *run;			/* start of what needs no escape */
-	int			clean = clean_prefix(text, len);
+	int			clean;
 	char	   *out;
 
 	/* all of it at once in the common case: one check for room */
@@ -292,16 +304,16 @@ dmshook_json_string(StringInfo buf, const char *text, int len)
 		enlargeStringInfo(buf, len + 2);
 	out = buf->data + buf->len;
 	*out++ = '"';
-	memcpy(out, text, clean);
+	clean = copy_clean(out, text, len);
 	out += clean;
-	buf->len = out - buf->data;
 	if (likely(clean == len))
 	{
 		*out++ = '"';
 		*out = '\0';
-		buf->len++;
+		buf->len = out - buf->data;
 		return;
 	}
+	buf->len = out - buf->data;
 	run = text + clean;
 	for (const char *p = run; p < end; p++)
 	{
@@ -366,22 +378,24 @@ dmshook_json_value(StringInfo buf, DmshookJsonType *type, Datum value)
 	char		small[64];
 	char	   *out;
 
+	if (type->kind <= JSON_LAST_SHORT)
+	{
+		if (unlikely(buf->maxlen - buf->len <= SHORT_VALUE))
+			enlargeStringInfo(buf, SHORT_VALUE);
+		out = short_value(buf->data + buf->len, type->kind, value);
+		if (likely(out != NULL))
+		{
+			*out = '\0';
+			buf->len = out - buf->data;
+			return;
+		}
+	}
 	switch (type->kind)
 	{
 		case JSON_BOOL:
-			if (DatumGetBool(value))
-				dmshook_json_put(buf, "true", 4);
-			else
-				dmshook_json_put(buf, "false", 5);
-			break;
 		case JSON_INT2:
-			dmshook_json_put(buf, small, pg_ltoa(DatumGetInt16(value), small));
-			break;
 		case JSON_INT4:
-			dmshook_json_put(buf, small, pg_ltoa(DatumGetInt32(value), small));
-			break;
 		case JSON_INT8:
-			dmshook_json_put(buf, small, pg_lltoa(DatumGetInt64(value), small));
 			break;
 		case JSON_FLOAT4:
 			json_number(buf, small, float_to_shortest_decimal_buf(DatumGetFloat4(value), small));
@@ -396,8 +410,10 @@ dmshook_json_value(StringInfo buf, DmshookJsonType *type, Datum value)
 		case JSON_TEXT:
 		case JSON_BPCHAR:
 			{
-				struct varlena *datum = PG_DETOAST_DATUM_PACKED(value);
+				struct varlena *datum = (struct varlena *) DatumGetPointer(value);
 
+				if (unlikely(VARATT_IS_EXTERNAL(datum) || VARATT_IS_COMPRESSED(datum)))
+					datum = PG_DETOAST_DATUM_PACKED(value);
 				dmshook_json_string(buf, VARDATA_ANY(datum), VARSIZE_ANY_EXHDR(datum));
 				break;
 			}
@@ -712,41 +728,70 @@ json_uuid(StringInfo buf, const pg_uuid_t *uuid)
 	appendBinaryStringInfo(buf, text, p - text);
 }
 
+/* A date that is not plain_datetime()'s. */
 static void
 json_datetime(StringInfo buf, DmshookJsonType *type, Datum value)
 {
 	char		text[MAXDATELEN + 1];
 	int			utc = 0;
 
-	if (likely(plain_datetime(buf, type->kind, value)))
-		return;
 	JsonEncodeDateTime(text, value, type->type, type->kind == JSON_TIMESTAMPTZ ? &utc : NULL);
 	dmshook_json_string(buf, text, strlen(text));
+}
+
+/* Numbers, truth and dates, to where there is room for SHORT_VALUE bytes: returns the end, or NULL if it is not so simple. */
+static inline char *
+short_value(char *out, JsonKind kind, Datum value)
+{
+	switch (kind)
+	{
+		case JSON_BOOL:
+			if (DatumGetBool(value))
+			{
+				memcpy(out, "true", 4);
+				return out + 4;
+			}
+			memcpy(out, "false", 5);
+			return out + 5;
+		case JSON_INT2:
+			return out + pg_ltoa(DatumGetInt16(value), out);
+		case JSON_INT4:
+			return out + pg_ltoa(DatumGetInt32(value), out);
+		case JSON_INT8:
+			return out + pg_lltoa(DatumGetInt64(value), out);
+		case JSON_DATE:
+		case JSON_TIMESTAMP:
+		case JSON_TIMESTAMPTZ:
+			return plain_datetime(out, kind, value);
+		default:
+			return NULL;
+	}
 }
 
 static inline char *
 two_digits(char *p, int number)
 {
-	*p++ = '0' + number / 10;
-	*p++ = '0' + number % 10;
-	return p;
+	static const char pairs[] =
+	"00010203040506070809" "10111213141516171819" "20212223242526272829" "30313233343536373839" "40414243444546474849"
+	"50515253545556575859" "60616263646566676869" "70717273747576777879" "80818283848586878889" "90919293949596979899";
+
+	memcpy(p, pairs + 2 * number, 2);
+	return p + 2;
 }
 
 /*
  * Dates in the years 1 to 9999, as all are that a DMS has, are written here;
- * false for the others and the infinities. JsonEncodeDateTime() does the same
- * in four times the instructions.
+ * NULL for the others and the infinities. JsonEncodeDateTime() does the same in
+ * four times the instructions.
  */
-static bool
-plain_datetime(StringInfo buf, JsonKind kind, Datum value)
+static char *
+plain_datetime(char *p, JsonKind kind, Datum value)
 {
 	int64		day;
 	int64		time = 0;
 	int			year;
 	int			month;
 	int			date;
-	char		text[40];		/* "2026-11-23T07:25:00.123456+00:00" */
-	char	   *p = text;
 
 	if (kind == JSON_DATE)
 		day = DatumGetDateADT(value);
@@ -764,7 +809,7 @@ plain_datetime(StringInfo buf, JsonKind kind, Datum value)
 	}
 	/* 0001-01-01 to 9999-12-31; the infinities are far outside */
 	if (day < -730119 || day > 2921939)
-		return false;
+		return NULL;
 	j2date((int) day + POSTGRES_EPOCH_JDATE, &year, &month, &date);
 
 	*p++ = '"';
@@ -801,6 +846,5 @@ plain_datetime(StringInfo buf, JsonKind kind, Datum value)
 		}
 	}
 	*p++ = '"';
-	dmshook_json_put(buf, text, p - text);
-	return true;
+	return p;
 }
