@@ -322,7 +322,7 @@ transfer_reset(TransportTransfer *transfer)
 	transfer->header_total = transfer->body_total = 0;
 	transfer->before_us = 0;
 	transfer->again = transfer->headers_done = transfer->coded = false;
-	transfer->headers_endless = transfer->body_cut = transfer->out_of_memory = false;
+	transfer->headers_endless = transfer->body_cut = transfer->out_of_memory = transfer->out_of_files = false;
 }
 
 void

@@ -517,7 +517,11 @@ open_socket(void *arg, curlsocktype purpose pg_attribute_unused(), struct curl_s
 	listen_to_curl(handle);
 	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 	if (fd < 0)
+	{
+		if (handle->transfer != NULL && (errno == EMFILE || errno == ENFILE))
+			handle->transfer->out_of_files = true;
 		return CURL_SOCKET_BAD;
+	}
 
 	/*
 	 * A firewall that forgot a kept connection drops what is sent on it, without a

@@ -114,6 +114,7 @@ struct TransportTransfer
 	bool		headers_endless;
 	bool		body_cut;		/* we ended the connection, the body being too long, or compressed */
 	bool		out_of_memory;
+	bool		out_of_files;	/* no socket for it */
 };
 
 /* transport_lanes.c: called by the callbacks that curl has in transport_handle.c and transport_mail.c */

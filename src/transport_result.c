@@ -15,6 +15,9 @@
 #include "settings.h"
 #include "transport_private.h"
 
+#define FILES_SHORT_US	INT64CONST(1000000)
+#define FILES_TOLD_US	(60 * INT64CONST(1000000))	/* that files have run out is logged no more often */
+
 /* X509_V_ERR_...: the numbers are fixed; only sign.c, cert.c and transport_tls.c include OpenSSL. */
 #define VERIFY_NO_LOCAL_ISSUER		20
 #define VERIFY_NO_LEAF_SIGNATURE	21
@@ -354,6 +357,42 @@ explain_redirect(Failure *f)
 }
 
 /*
+ * Were there descriptors for it? curl tells of a socket only; of a name or of the authorities' file it
+ * says that they could not be read, which is taken for the same while sockets fail, too.
+ */
+static bool
+out_of_files(Failure *f)
+{
+	static int64 last = 0;
+	int64		now = transport_now();
+
+	if (f->transfer->out_of_files)
+		last = now;
+	return f->transfer->out_of_files ||
+		(last != 0 && now - last < FILES_SHORT_US &&
+		 (f->code == CURLE_COULDNT_RESOLVE_HOST || f->code == CURLE_SSL_CACERT_BADFILE));
+}
+
+/* It concerns all webhooks, so the log has it, too; now and then. */
+static void
+explain_files(Failure *f)
+{
+	static int64 told = 0;
+	int64		now = transport_now();
+
+	say(f, DMSHOOK_INTERNAL_ERROR, "Raise the limit of open files (ulimit -n, LimitNOFILE), or lower dmshook.max_connections.",
+		"No file descriptor was left for the connection to %s.", f->host);
+	if (told != 0 && now - told < FILES_TOLD_US)
+		return;
+	told = now;
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no file descriptor was left for a request of dmshook"),
+			 errdetail("Such requests fail, and are made again."),
+			 errhint("Raise the limit of open files (ulimit -n, LimitNOFILE), or lower dmshook.max_connections.")));
+}
+
+/*
  * No whole response came.
  */
 static void
@@ -368,6 +407,8 @@ explain_code(Failure *f)
 			"The headers of the response are too long.");
 	else if (f->transfer->out_of_memory || f->code == CURLE_OUT_OF_MEMORY)
 		say(f, DMSHOOK_INTERNAL_ERROR, "Look at the memory of the database server.", "Memory ran out during the request.");
+	else if (out_of_files(f))
+		explain_files(f);
 	else if (f->handle->refusal != TRANSPORT_NOT_REFUSED && f->handle->tried.ss_family == AF_UNSPEC)
 		explain_blocked(f);
 	else if (f->handle->proxied && !f->handle->sent && f->handle->tls_begun_at == 0)
@@ -455,9 +496,6 @@ explain_connect(Failure *f)
 	if (number == ECONNREFUSED)
 		say(f, DMSHOOK_CONNECT_ERROR, "Nothing listens there: check the port in the webhook's url, and that the receiver is running.",
 			"The connection to %s%s port %d was refused.", f->host, f->address, f->port);
-	else if (number == EMFILE || number == ENFILE)
-		say(f, DMSHOOK_INTERNAL_ERROR, "Lower dmshook.max_connections, or raise the limit of open files (ulimit -n).",
-			"No socket for the connection to %s: too many open files.", f->host);
 	else if (number != 0)
 		say(f, DMSHOOK_CONNECT_ERROR, "Check the network, the routes and the firewall between the database server and the receiver.",
 			"The connection to %s%s port %d failed: %s.", f->host, f->address, f->port, strerror((int) number));
