@@ -79,7 +79,8 @@ transport_kept_again(TransportHandle *handle, TransportTransfer *transfer, CURLc
 	int64		now = transport_now();
 	int64		left;
 
-	if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING && code != CURLE_HTTP2)
+	if (code != CURLE_SEND_ERROR && code != CURLE_RECV_ERROR && code != CURLE_GOT_NOTHING &&
+		code != CURLE_PARTIAL_FILE && code != CURLE_HTTP2)
 		return false;
 	if (transfer->again || !handle->sent || handle->opened || transfer->header_total > 0)
 		return false;

@@ -24,6 +24,9 @@
 
 #include "transport_private.h"
 
+/* us. Each new TLS handshake takes 2000: many at once would keep interrupts and everybody else waiting. */
+#define RUN_AT_MOST		20000
+
 typedef struct Lane
 {
 	CURLM	   *multi;
@@ -173,11 +176,16 @@ transport_lanes_wait(int wait_ms, struct epoll_event *events)
 void
 transport_lanes_run_events(const struct epoll_event *events, int n)
 {
+	int64		begin = n > 1 ? transport_now() : 0;
+
 	for (int i = 0; i < n; i++)
 	{
 		curl_socket_t fd = events[i].data.fd;
 		uint32		got = events[i].events;
 
+		/* what is left is told again, behind what was done */
+		if (i > 0 && transport_now() - begin > RUN_AT_MOST)
+			break;
 		/* an earlier event of this round may have closed it */
 		if (fd >= nsockets || sockets[fd].registered == 0)
 			continue;

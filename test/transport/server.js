@@ -121,6 +121,9 @@ h2.on('stream', (stream, headers) => {
 	stream.on('error', () => {});
 	if (path === '/reset') return stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
 	if (path === '/hang') return;
+	// a connection that was kept dies under all that go over it
+	if (path === '/die' && stream.session.kept) return stream.session.destroy();
+	if (path === '/ok') stream.session.kept = true;
 	// read to its end: of a body that nobody has read node resets the stream, now and then before the answer is through
 	stream.resume().on('end', () => {
 		stream.respond({ ':status': 200, 'content-type': 'text/plain' });
