@@ -1,5 +1,5 @@
 # A thousand databases of which three have the extension: these are found, also after a restart, with few workers; the launcher sleeps, and nobody notices.
-# DATABASES=1000 says how many; each takes some 7 MB and half a second.
+# DATABASES=1000 says how many; each takes some 7 MB and a quarter of a second.
 use strict;
 use warnings;
 
