@@ -32,26 +32,20 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "keyfile.h"
 #include "private_file.h"
 #include "settings.h"
 #include "vault.h"
 
-#define KEY_LEN		32
 #define NONCE_LEN	12
 #define TAG_LEN		16
 #define MAX_KEYS	32
 #define FILE_MAX	8192
 
-typedef struct VaultKey
-{
-	unsigned char bytes[KEY_LEN];
-	char		id[DMSHOOK_KEY_ID_LEN + 1];
-} VaultKey;
-
 /* All that is secret of the file, in pages of its own. */
 typedef struct VaultPages
 {
-	VaultKey	key[MAX_KEYS];
+	DmshookVaultKey	key[MAX_KEYS];
 	char		file[FILE_MAX];
 } VaultPages;
 
@@ -84,73 +78,7 @@ get_pages(void)
 	(void) mlock(pages, sizeof(VaultPages));
 }
 
-static int
-hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* base64 with its padding; -1: it is none, or longer than the room. out holds size + 2. */
-static int
-decode_base64(const char *text, size_t len, unsigned char *out, size_t size)
-{
-	int			padding = 0;
-	int			n;
-
-	if (len == 0 || len % 4 != 0 || len / 4 * 3 > size + 2)
-		return -1;
-	while (padding < 2 && text[len - 1 - padding] == '=')
-		padding++;
-	/* it skips blanks at both ends and takes '=' for zero bits anywhere */
-	if (memchr(text, '=', len - padding) || memchr(text, ' ', len) || memchr(text, '\t', len))
-		return -1;
-	n = EVP_DecodeBlock(out, (const unsigned char *) text, (int) len);
-	ERR_clear_error();
-	return n < 0 || n - padding > (int) size ? -1 : n - padding;
-}
-
-static bool
-decode_key(const char *text, size_t len, unsigned char *out)
-{
-	unsigned char bytes[KEY_LEN + 2];
-	bool		ok;
-
-	if (len == 2 * KEY_LEN)
-	{
-		for (int i = 0; i < KEY_LEN; i++)
-		{
-			int			high = hex_value(text[2 * i]);
-			int			low = hex_value(text[2 * i + 1]);
-
-			if (high < 0 || low < 0)
-				return false;
-			out[i] = (unsigned char) (high << 4 | low);
-		}
-		return true;
-	}
-	ok = decode_base64(text, len, bytes, KEY_LEN) == KEY_LEN;
-	if (ok)
-		memcpy(out, bytes, KEY_LEN);
-	explicit_bzero(bytes, sizeof(bytes));
-	return ok;
-}
-
-static bool
-set_id(VaultKey *key)
-{
-	unsigned char digest[EVP_MAX_MD_SIZE];
-
-	if (EVP_Digest(key->bytes, KEY_LEN, digest, NULL, EVP_sha256(), NULL) != 1)
-		return false;
-	for (int i = 0; i < DMSHOOK_KEY_ID_LEN / 2; i++)
-		snprintf(key->id + 2 * i, 3, "%02x", digest[i]);
-	return true;
-}
-
-static VaultKey *
+static DmshookVaultKey *
 find_key(const char *id)
 {
 	for (int i = 0; i < nkeys; i++)
@@ -165,35 +93,17 @@ find_key(const char *id)
 static void
 parse_file(void)
 {
-	char	   *line = pages->file;
-	int			number = 0;
+	int			line;
 
-	while (line && problem_text[0] == '\0')
-	{
-		char	   *next = strchr(line, '\n');
-		char	   *end = next ? next : line + strlen(line);
-		VaultKey   *key = &pages->key[nkeys];
-
-		number++;
-		while (line < end && isspace((unsigned char) *line))
-			line++;
-		while (end > line && isspace((unsigned char) end[-1]))
-			end--;
-		if (end == line || *line == '#')
-			;
-		else if (nkeys == MAX_KEYS)
-			snprintf(problem_text, sizeof(problem_text), "key file \"%s\" has more than %d keys", dmshook_secret_key_file, MAX_KEYS);
-		else if (!decode_key(line, end - line, key->bytes) || !set_id(key))
-			snprintf(problem_text, sizeof(problem_text), "line %d of key file \"%s\" is not a key of 32 bytes in base64 or hex",
-					 number, dmshook_secret_key_file);
-		else if (find_key(key->id) == NULL)
-			nkeys++;
-		line = next ? next + 1 : NULL;
-	}
-	if (problem_text[0] == '\0' && nkeys == 0)
+	nkeys = dmshook_keyfile_parse(pages->file, pages->key, MAX_KEYS, &line);
+	if (nkeys == 0)
 		snprintf(problem_text, sizeof(problem_text), "key file \"%s\" has no key", dmshook_secret_key_file);
-	if (problem_text[0] != '\0')
-		nkeys = 0;
+	else if (nkeys < 0 && line == 0)
+		snprintf(problem_text, sizeof(problem_text), "key file \"%s\" has more than %d keys", dmshook_secret_key_file, MAX_KEYS);
+	else if (nkeys < 0)
+		snprintf(problem_text, sizeof(problem_text), "line %d of key file \"%s\" is not a key of 32 bytes in base64 or hex",
+				 line, dmshook_secret_key_file);
+	nkeys = Max(nkeys, 0);
 }
 
 static void
@@ -249,7 +159,7 @@ look_again(void)
 bool
 dmshook_vault_reload(void)
 {
-	VaultKey   *before = NULL;
+	DmshookVaultKey   *before = NULL;
 	int			n = nkeys;
 	char		said[sizeof(problem_text)];
 	bool		same;
@@ -257,7 +167,7 @@ dmshook_vault_reload(void)
 	strlcpy(said, problem_text, sizeof(said));
 	if (n > 0)
 	{
-		before = palloc(sizeof(VaultKey) * n);
+		before = palloc(sizeof(DmshookVaultKey) * n);
 		for (int i = 0; i < n; i++)
 			strcpy(before[i].id, pages->key[i].id);
 	}
@@ -287,7 +197,7 @@ associated_data(int webhook, const char *kind, char *out, size_t size)
 
 /* nonce and ciphertext and tag to out, or, opening, from it. False: OpenSSL says no. */
 static bool
-encrypt(const VaultKey *key, const char *aad, int aad_len, const char *secret, int len, unsigned char *out)
+encrypt(const DmshookVaultKey *key, const char *aad, int aad_len, const char *secret, int len, unsigned char *out)
 {
 	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 	unsigned char *cipher = out + NONCE_LEN;
@@ -307,7 +217,7 @@ encrypt(const VaultKey *key, const char *aad, int aad_len, const char *secret, i
 }
 
 static bool
-decrypt(const VaultKey *key, const char *aad, int aad_len, const unsigned char *in, int len, char *secret)
+decrypt(const DmshookVaultKey *key, const char *aad, int aad_len, const unsigned char *in, int len, char *secret)
 {
 	EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 	const unsigned char *cipher = in + NONCE_LEN;
@@ -384,7 +294,7 @@ dmshook_vault_open(int webhook, const char *kind, const char *value, const char 
 				   char **problem, const char **hint)
 {
 	size_t		size = strlen(value) / 4 * 3;
-	VaultKey   *key;
+	DmshookVaultKey   *key;
 	unsigned char *bytes;
 	char	   *secret;
 	char		aad[128];
@@ -410,7 +320,7 @@ dmshook_vault_open(int webhook, const char *kind, const char *value, const char 
 	aad_len = associated_data(webhook, kind, aad, sizeof(aad));
 	bytes = palloc(size + 2);
 	secret = palloc(size + 1);
-	len = decode_base64(value, strlen(value), bytes, size) - NONCE_LEN - TAG_LEN;
+	len = dmshook_keyfile_base64(value, strlen(value), bytes, size) - NONCE_LEN - TAG_LEN;
 	if (len < 0 || !decrypt(key, aad, aad_len, bytes, len, secret))
 	{
 		explicit_bzero(secret, size);

@@ -10,7 +10,7 @@
 
 #include "postgres.h"
 
-#define DMSHOOK_KEY_ID_LEN	16
+#include "keyfile.h"
 
 /*
  * Encrypt with the file's first key: the value to store, palloc'd, and the key's id
