@@ -190,6 +190,7 @@ dmshook_oauth_free(DmshookOauth *oauth)
 		dmshook_transport_abort(is_ours, oauth);
 	if (oauth->listed)
 		dlist_delete(&oauth->node);
+	dmshook_transport_forget(oauth->endpoint.serial);
 	if (oauth->token)
 		dmshook_token_drop(oauth->token);
 	for (int i = 0; i < (int) lengthof(oauth->secret); i++)

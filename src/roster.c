@@ -18,6 +18,7 @@
 
 #include "auth.h"
 #include "roster.h"
+#include "wipe.h"
 
 /* Entries from the log beside those in flight: what a commit interval uses up, and more. */
 #define WINDOW_SPARE	64
@@ -84,13 +85,16 @@ dmshook_profile_drop(DmshookProfile *profile)
 	dmshook_keys_free(&profile->keys);
 	if (profile->oauth)
 		dmshook_oauth_free(profile->oauth);
-	if (profile->endpoint.key)
-		explicit_bzero((char *) profile->endpoint.key, strlen(profile->endpoint.key));
-	/* header lines hold credentials */
+	/* header lines hold credentials; these are in the context, with copies that nobody knows of */
 	for (int i = 0; i < profile->endpoint.nheaders; i++)
 		explicit_bzero((char *) profile->endpoint.headers[i], strlen(profile->endpoint.headers[i]));
+	if (profile->endpoint.key)
+		explicit_bzero((char *) profile->endpoint.key, strlen(profile->endpoint.key));
 	dmshook_roster_mask_wipe(profile);
+	dmshook_wipe_freed(true);
+	dmshook_transport_forget(profile->endpoint.serial);
 	MemoryContextDelete(profile->context);
+	dmshook_wipe_freed(false);
 }
 
 /* A webhook's name in a header: what is not printable ASCII is percent-encoded UTF-8. */
@@ -204,7 +208,7 @@ make_profile(const DmshookWebhookRow *row)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	MemoryContext context = AllocSetContextCreate(roster_context, "dmshook profile", ALLOCSET_SMALL_SIZES);
+	MemoryContext context = AllocSetContextCreate(roster_context, "dmshook profile", DMSHOOK_SECRET_SIZES);
 	DmshookProfile *profile = MemoryContextAllocZero(context, sizeof(DmshookProfile));
 
 	profile->refs = 1;
@@ -216,6 +220,7 @@ make_profile(const DmshookWebhookRow *row)
 	profile->options.max_in_flight = 1;
 	dmshook_policy_default(&profile->options.policy);
 
+	dmshook_wipe_freed(true);
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
 	PG_TRY();
@@ -235,6 +240,7 @@ make_profile(const DmshookWebhookRow *row)
 		profile->problem_hint = error->hint;
 	}
 	PG_END_TRY();
+	dmshook_wipe_freed(false);
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
 	return profile;

@@ -21,12 +21,14 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 #include "store.h"
 #include "store_private.h"
 #include "vault.h"
+#include "wipe.h"
 
 bool
 dmshook_store_claimed(bool *copy)
@@ -134,21 +136,26 @@ text_array(MemoryContext context, Datum value, int *n)
 }
 
 /*
- * A JSON object out of the text of a secret, which is wiped. NULL: it is none, somebody has
- * written to the table by hand; that is no reason to end, nor to say what stands there.
+ * A JSON object out of the text of a secret, which is wiped, as are the copies that parsing makes. NULL: it is
+ * none, somebody has written to the table by hand; that is no reason to end, nor to say what stands there.
  */
 static Jsonb *
 secret_jsonb(MemoryContext context, char *value)
 {
 	MemoryContext old = CurrentMemoryContext;
+	MemoryContext scratch = AllocSetContextCreate(context, "dmshook secret", DMSHOOK_SECRET_SIZES);
 	ResourceOwner owner = CurrentResourceOwner;
 	Jsonb	   *volatile result = NULL;
 
+	dmshook_wipe_freed(true);
 	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(scratch);
 	PG_TRY();
 	{
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+		Jsonb	   *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(value)));
+
+		result = MemoryContextAlloc(context, VARSIZE(parsed));
+		memcpy(result, parsed, VARSIZE(parsed));
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
@@ -161,6 +168,8 @@ secret_jsonb(MemoryContext context, char *value)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
+	MemoryContextDelete(scratch);
+	dmshook_wipe_freed(false);
 	explicit_bzero(value, strlen(value));
 	return result && JB_ROOT_IS_OBJECT(result) ? result : NULL;
 }

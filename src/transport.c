@@ -34,6 +34,7 @@
 #include <time.h>
 
 #include "transport_private.h"
+#include "wipe.h"
 
 /* Bytes: of free heap that the process keeps, and that it grows by. */
 #define HEAP_TO_KEEP	(4 * 1024 * 1024)
@@ -113,7 +114,7 @@ dmshook_transport_init(void)
 	(void) mallopt(M_TRIM_THRESHOLD, HEAP_TO_KEEP);
 	(void) mallopt(M_TOP_PAD, HEAP_STEP);
 #endif
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
+	if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, dmshook_wipe_free, dmshook_wipe_realloc, strdup, calloc) != CURLE_OK ||
 		(transport_settings.share = curl_share_init()) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -566,6 +567,24 @@ take_handle(uint64 serial)
 	dlist_delete(&handle->by_age);
 	dlist_delete(&handle->by_serial);
 	return handle;
+}
+
+void
+dmshook_transport_forget(uint64 serial)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, bucket(serial))
+	{
+		TransportHandle *handle = dlist_container(TransportHandle, by_serial, iter.cur);
+
+		if (handle->serial != serial)
+			continue;
+		dlist_delete(&handle->by_age);
+		dlist_delete(&handle->by_serial);
+		transport_handle_free(handle);
+		nhandles--;
+	}
 }
 
 static void

@@ -126,6 +126,9 @@ extern void dmshook_transport_run(int wait_ms);
 /* The next finished transfer, or NULL. */
 extern DmshookTransfer *dmshook_transport_finished(void);
 
+/* Idle handles that were set up for this endpoint go: they hold its header lines. When it is used no more. */
+extern void dmshook_transport_forget(uint64 serial);
+
 /* How many are started and not yet handed out by dmshook_transport_finished(). */
 extern int	dmshook_transport_in_flight(void);
 
