@@ -182,7 +182,7 @@ CREATE VIEW dmshook.deliveries AS
 COMMENT ON VIEW dmshook.deliveries IS 'events going to webhooks, one row for each event and webhook, whatever became of it';
 COMMENT ON COLUMN dmshook.deliveries.message_id IS 'the webhook-id header, which the receiver knows too; message_id = ''msg_...'' is found by an index';
 COMMENT ON COLUMN dmshook.deliveries.entity IS 'what the event is about: vehicle, deal, job, customer, ...';
-COMMENT ON COLUMN dmshook.deliveries.entity_key IS 'and which one: {"id": 42}';
+COMMENT ON COLUMN dmshook.deliveries.entity_key IS 'and which one: {"id": 42}; no index has it, unless the DBA makes one: CREATE INDEX CONCURRENTLY ON dmshook.event USING hash (key)';
 COMMENT ON COLUMN dmshook.deliveries.state IS 'waiting, retrying, delivered, exhausted (given up, see dmshook.dead_letters), cancelled, expired';
 COMMENT ON COLUMN dmshook.deliveries.attempts IS 'requests made so far';
 COMMENT ON COLUMN dmshook.deliveries.status IS 'HTTP status of the last response; NULL: none came';
