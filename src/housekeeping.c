@@ -77,14 +77,16 @@ remember(DmshookWebhook *webhook, int64 after, int64 upto, List *rows)
 
 /* What has waited for longer than max_wait ends. True: there may be more. */
 static bool
-expire(DmshookWebhook *webhook, TimestampTz now)
+expire(const DmshookConsumers *set, DmshookWebhook *webhook, TimestampTz now)
 {
 	int64		low = dmshook_consumer_low(webhook->consumer);
-	int64		upto = dmshook_store_last_older(low, ago(now, dmshook_max_wait), EXPIRE_ROWS);
+	int64		upto;
 	List	   *rows;
 
-	if (upto <= low)
+	/* nothing is sent meanwhile, so thousands that have nothing before them are not asked, and of those behind the first event only */
+	if (low >= dmshook_consumers_high(set) || dmshook_store_last_older(low, ago(now, dmshook_max_wait), 1) <= low)
 		return false;
+	upto = dmshook_store_last_older(low, ago(now, dmshook_max_wait), EXPIRE_ROWS);
 	effects = lappend(effects, dmshook_commands_expire(webhook, upto, &rows));
 	remember(webhook, low, upto, rows);
 	return true;
@@ -125,7 +127,7 @@ blank_payloads(TimestampTz now, TimestampTz *oldest)
 }
 
 void
-dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
+dmshook_housekeeping_run(DmshookConsumers *set)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz oldest = DT_NOEND;
@@ -141,7 +143,7 @@ dmshook_housekeeping_run(DmshookConsumers *set pg_attribute_unused())
 	{
 		if (webhook->dropped)
 			continue;
-		more |= expire(webhook, now);
+		more |= expire(set, webhook, now);
 		if (cursor == 0)
 			more |= expire_queue(webhook, now);
 	}

@@ -6,7 +6,7 @@ use DmshookTest;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $many = $ENV{WEBHOOKS} // 10000;
+my $many = int(10000 * ($ENV{LOAD} // 1));
 my $events = 1000;
 my $server = DmshookTest->new('webhooks', conf => "autovacuum = off\ndmshook.max_connections = 64\n");
 my $receiver = DmshookTest::Receiver->new(log => 0);
