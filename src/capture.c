@@ -482,7 +482,9 @@ append_record(StringInfo buf, CaptureGroup *group, Change *change)
 	slot_getallattrs(change->row);
 	for (int i = 0; i < group->ncolumns; i++, separator = ',')
 		dmshook_capture_append_column(buf, &group->columns[i], change->row, separator);
-	appendStringInfoString(buf, group->ncolumns > 0 ? "}" : "{}");
+	if (group->ncolumns == 0)
+		dmshook_json_put(buf, "{", 1);
+	dmshook_json_put(buf, "}", 1);
 	if (change->operation != OP_UPDATE)
 		return;
 
@@ -499,7 +501,9 @@ append_record(StringInfo buf, CaptureGroup *group, Change *change)
 		dmshook_capture_append_column(buf, &group->columns[i], change->old, separator);
 		separator = ',';
 	}
-	appendStringInfoString(buf, separator == ',' ? "}" : "{}");
+	if (separator == '{')
+		dmshook_json_put(buf, "{", 1);
+	dmshook_json_put(buf, "}", 1);
 }
 
 /* Would the JSON come near the end of what a datum can hold? */

@@ -43,6 +43,9 @@
 
 static HTAB *relations = NULL;
 
+/* The one that was asked for last, mostly the one that is asked for next. */
+static CaptureRelation *latest = NULL;
+
 static void relation_changed(Datum arg, Oid relid);
 static void schema_changed(Datum arg, int cacheid, uint32 hashvalue);
 static void function_changed(Datum arg, int cacheid, uint32 hashvalue);
@@ -115,6 +118,8 @@ dmshook_capture_rules(Relation rel, Oid function)
 	CaptureRelation fresh;
 	bool		found;
 
+	if (likely(latest != NULL && latest->relid == relid && latest->valid))
+		return latest;
 	if (relations == NULL)
 	{
 		HASHCTL		control = {.keysize = sizeof(Oid), .entrysize = sizeof(CaptureRelation)};
@@ -127,6 +132,7 @@ dmshook_capture_rules(Relation rel, Oid function)
 		memset((char *) entry + sizeof(Oid), 0, sizeof(CaptureRelation) - sizeof(Oid));
 		sweep();
 	}
+	latest = entry;
 	if (likely(entry->valid))
 		return entry;
 
@@ -184,6 +190,7 @@ sweep(void)
 	int			n = 0;
 
 	/* the catalog is asked after the scan: asking can bring news, and with them another scan */
+	latest = NULL;
 	hash_seq_init(&status, relations);
 	while ((entry = hash_seq_search(&status)) != NULL)
 		if (!entry->valid && n < (int) lengthof(gone))
