@@ -171,6 +171,15 @@ append_json(StringInfo buf, Value json, bool strings)
 	appendBinaryStringInfo(buf, copied, json.end - copied);
 }
 
+/* The four digits of an escape \uXXXX. */
+static unsigned
+hex4(const char *at)
+{
+	char		digits[] = {at[0], at[1], at[2], at[3], '\0'};
+
+	return strtoul(digits, NULL, 16);
+}
+
 /*
  * What is between the quotes of a string, as part of another one: a CloudEvents String
  * has no control characters (written out or escaped), so they become U+FFFD.
@@ -188,7 +197,7 @@ append_inner(StringInfo buf, Value string)
 
 		if (c == '\\' && next == 'u' && end - at >= 6)
 		{
-			unsigned	code = strtoul((char[]) {at[2], at[3], at[4], at[5], '\0'}, NULL, 16);
+			unsigned	code = hex4(at + 2);
 
 			if (code < 0x20 || (code >= 0x7f && code < 0xa0))
 				appendStringInfoString(buf, "\xef\xbf\xbd");
@@ -254,7 +263,7 @@ append_path(StringInfo buf, Value string)
 			if (c == 'u' && string.end - at > 5)
 			{
 				/* only control characters are written so by the server */
-				c = strtoul((char[]) {at[1], at[2], at[3], at[4], '\0'}, NULL, 16);
+				c = hex4(at + 1);
 				at += 4;
 			}
 			else if (known)

@@ -199,14 +199,19 @@ ask(Job job, bool slow, DmshookTransformRequest head, const char *function, cons
 void
 dmshook_transform_ask(void *owner, int webhook, bool slow, const char *function, const char *role, const char *body, int len)
 {
-	ask((Job) {.owner = owner,.webhook = webhook}, slow, (DmshookTransformRequest) {.body_len = len}, function, role, body);
+	Job			job = {.owner = owner, .webhook = webhook};
+	DmshookTransformRequest head = {.body_len = len};
+
+	ask(job, slow, head, function, role, body);
 }
 
 void
 dmshook_transform_ask_filter(void *owner, int webhook, bool slow, const char *filter, const char *second, const char *body, int len)
 {
-	ask((Job) {.owner = owner,.webhook = webhook,.filter = true}, slow,
-		(DmshookTransformRequest) {.has_second = second != NULL,.body_len = len}, filter, second ? second : "", body);
+	Job			job = {.owner = owner, .webhook = webhook, .filter = true};
+	DmshookTransformRequest head = {.has_second = second != NULL, .body_len = len};
+
+	ask(job, slow, head, filter, second ? second : "", body);
 }
 
 void

@@ -6,7 +6,11 @@
 
 #include <unistd.h>
 
-static PGconn *reader, *a, *b, *c, *other;
+static PGconn *reader,
+		   *a,
+		   *b,
+		   *c,
+		   *other;
 static int64_t base;			/* ids are told relative to it */
 
 /* Ids of a round of at most limit, relative to base, late ones with an L: "1L 3 4". */

@@ -18,7 +18,7 @@ address_of(const char *text)
 
 	if (strchr(text, ':') != NULL)
 	{
-		struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(443)};
+		struct sockaddr_in6 six = {.sin6_family = AF_INET6,.sin6_port = htons(443)};
 
 		if (inet_pton(AF_INET6, text, &six.sin6_addr) != 1)
 			abort();
@@ -232,7 +232,7 @@ census(void)
 		four.sin_addr.s_addr = htonl(net << 8 | 77);
 		refused4 += !dmshook_guard_public((struct sockaddr *) &four, NULL);
 	}
-	CHECK(refused4 == 3 * 65536			/* 0, 10, 127 */
+	CHECK(refused4 == 3 * 65536 /* 0, 10, 127 */
 		  + 16384				/* 100.64/10 */
 		  + 256 + 256			/* 169.254/16, 192.168/16 */
 		  + 4096				/* 172.16/12 */
@@ -546,8 +546,8 @@ metadata(void)
 {
 	static const char *const addresses[] = {
 		"169.254.169.254",		/* Amazon, Google, Azure, Oracle, DigitalOcean, OpenStack, Hetzner ... */
-		"169.254.169.253", "169.254.169.123", "169.254.170.2", "169.254.170.23", /* Amazon: DNS, time, containers, EKS */
-		"fd00:ec2::254", "fd00:ec2::253", "fd00:ec2::23", /* the same over IPv6 */
+		"169.254.169.253", "169.254.169.123", "169.254.170.2", "169.254.170.23",	/* Amazon: DNS, time, containers, EKS */
+		"fd00:ec2::254", "fd00:ec2::253", "fd00:ec2::23",	/* the same over IPv6 */
 		"fd20:ce::254",			/* Google */
 		"168.63.129.16",		/* Azure */
 		"100.100.100.200",		/* Alibaba */

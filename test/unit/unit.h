@@ -24,7 +24,8 @@ static int	unit_failures = 0;
 #define CHECK(condition, ...) \
 	unit_check((condition), __FILE__, __LINE__, #condition, __VA_ARGS__)
 
-static bool __attribute__((format(printf, 5, 6)))
+static bool
+__attribute__((format(printf, 5, 6)))
 unit_check(bool ok, const char *file, int line, const char *what, const char *format,...)
 {
 	unit_checks++;
