@@ -67,7 +67,7 @@ sub put
 	return "$tmp/$file";
 }
 
-# What stays is a copy of the private key's PEM in OpenSSL's own form: mutual TLS is not looked at here.
+# Mutual TLS is not looked at here.
 my %secret = (
 	bearer => 'memory-of-bearer-' . 'x1' x 400, basic => 'memory-of-basic-77', api_key => 'memory-of-api-key-77', header => 'memory-of-header-77', oauth => 'memory-of-oauth-77',
 	signing => 'whsec_' . encode_base64('memory of the secret that signs!', ''));
