@@ -58,12 +58,11 @@ events_of(const DmshookCommand *command, int *n)
 	return ids;
 }
 
-void
-dmshook_erase_mark(const DmshookCommand *command)
+/* What memory holds of events: neither sent nor logged any more. */
+static void
+mark(const int64 *ids, int n)
 {
 	DmshookWebhook *webhook = NULL;
-	int			n;
-	int64	   *ids = events_of(command, &n);
 
 	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
 	{
@@ -74,6 +73,19 @@ dmshook_erase_mark(const DmshookCommand *command)
 			if (dmshook_consumer_held(webhook->consumer, ids[i], &entry) != DMSHOOK_HELD_NOT)
 				((DmshookCached *) entry->payload)->erased = true;
 		}
+	}
+}
+
+void
+dmshook_erase_mark(const DmshookCommand *command)
+{
+	DmshookWebhook *webhook = NULL;
+	int			n;
+	int64	   *ids = events_of(command, &n);
+
+	mark(ids, n);
+	while ((webhook = dmshook_roster_iterate(webhook)) != NULL)
+	{
 		/* whose data it is cannot be told; that of a request whose result is yet to be logged may be the person's */
 		if (webhook->state.quotes)
 		{
@@ -93,7 +105,13 @@ dmshook_erase_command(const DmshookCommand *command)
 {
 	List	   *failed;
 	ListCell   *cell;
-	bool		done = dmshook_store_erase_rest(command->args, &failed);
+	int64	   *told;
+	int			ntold;
+	bool		done = dmshook_store_erase_rest(command->args, &failed, &told, &ntold);
+
+	/* notices of what failed in the meantime; those that erase() itself found came with the command */
+	mark(told, ntold);
+	dmshook_deliver_erase();
 
 	/* what they said last is 'erased' in the table now, and stays so */
 	foreach(cell, failed)

@@ -688,12 +688,13 @@ dmshook_store_blank_old(int64 *cursor, TimestampTz than, int rows, TimestampTz *
 }
 
 bool
-dmshook_store_erase_rest(Jsonb *args, List **failed)
+dmshook_store_erase_rest(Jsonb *args, List **failed, int64 **told, int *ntold)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MemoryContext old;
 	Datum		value = JsonbPGetDatum(args);
 	Datum	   *webhooks;
+	Datum	   *events;
 	bool		done;
 	int			n;
 
@@ -702,9 +703,13 @@ dmshook_store_erase_rest(Jsonb *args, List **failed)
 	dmshook_store_run(Q_ERASE_REST, &value, NULL, false);
 	done = DatumGetBool(dmshook_store_column(0, 1, NULL));
 	deconstruct_array(DatumGetArrayTypeP(dmshook_store_column(0, 2, NULL)), INT4OID, sizeof(int32), true, TYPALIGN_INT, &webhooks, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(dmshook_store_column(0, 3, NULL)), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &events, NULL, ntold);
 	old = MemoryContextSwitchTo(context);
 	for (int i = 0; i < n; i++)
 		*failed = lappend_int(*failed, DatumGetInt32(webhooks[i]));
+	*told = palloc(sizeof(int64) * (*ntold + 1));
+	for (int i = 0; i < *ntold; i++)
+		(*told)[i] = DatumGetInt64(events[i]);
 	MemoryContextSwitchTo(old);
 	SPI_finish();
 	return done;

@@ -270,8 +270,8 @@ extern int	dmshook_store_remove_old(int64 *cursor, TimestampTz than, TimestampTz
  */
 extern int	dmshook_store_blank_old(int64 *cursor, TimestampTz than, int rows, TimestampTz *oldest);
 
-/* What a command 'erase' left for the dispatcher. False: not all yet. failed: ids of webhooks whose last error was one of theirs. */
-extern bool dmshook_store_erase_rest(Jsonb *args, List **failed);
+/* What a command 'erase' left for the dispatcher. False: not all yet. failed: ids of webhooks whose last error was one of theirs. told: events that are notices and were blanked, ntold of them. */
+extern bool dmshook_store_erase_rest(Jsonb *args, List **failed, int64 **told, int *ntold);
 
 /* Clean pages of what was erased, at most so many; how many are left. */
 extern int64 dmshook_store_scrub(int pages);

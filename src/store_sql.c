@@ -330,7 +330,7 @@ static const QueryDef query_defs[N_QUERIES] = {
 		"SELECT b.seen, b.last, b.oldest FROM dmshook._blank_old($1, $2, $3) AS b", {INT8OID, TIMESTAMPTZOID, INT4OID}
 	},
 	[Q_ERASE_REST] = {
-		"SELECT r.done, r.failed FROM dmshook._erase_rest("
+		"SELECT r.done, r.failed, r.told FROM dmshook._erase_rest("
 		"ARRAY(SELECT pg_catalog.jsonb_array_elements_text($1 OPERATOR(pg_catalog.->) 'events')::pg_catalog.int8)) AS r", {JSONBOID}
 	},
 	[Q_SCRUB] = {

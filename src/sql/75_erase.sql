@@ -132,22 +132,23 @@ COMMENT ON FUNCTION dmshook._erase_events IS 'blank the data of events';
 /*
  * Blank what is logged of events: bodies, responses, and errors that may quote them, wherever these were
  * copied to. rest: some are locked, and are to be done later. failed: webhooks whose last error may be one of them.
+ * told: the notices that quoted them, blanked as well.
  */
-CREATE FUNCTION dmshook._erase_log(ids bigint[], scrub boolean, OUT payloads bigint, OUT rest boolean, OUT failed int[])
+CREATE FUNCTION dmshook._erase_log(ids bigint[], scrub boolean, OUT payloads bigint, OUT rest boolean, OUT failed int[], OUT told bigint[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-	errors  text[];
-	notices bigint[];
-	tids    tid[];
+	errors text[];
+	tids   tid[];
 BEGIN
+	told := '{}';
 	SELECT coalesce(array_agg(DISTINCT a.error), '{}') INTO errors
 		FROM dmshook.attempt a WHERE a.event = ANY (ids) AND dmshook._quotes_data(a.error);
 	IF errors <> '{}' THEN
-		notices := ARRAY(SELECT e.id FROM dmshook.event e
+		told := ARRAY(SELECT e.id FROM dmshook.event e
 			WHERE e.type LIKE 'webhook.%' AND e.erased_at IS NULL AND e.data #>> '{record,error}' = ANY (errors) ORDER BY e.id FOR UPDATE SKIP LOCKED);
-		PERFORM dmshook._erase_events(notices, NULL, scrub);
-		ids := ids || notices;
+		PERFORM dmshook._erase_events(told, NULL, scrub);
+		ids := ids || told;
 		tids := ARRAY(SELECT a.ctid FROM dmshook.alert a WHERE a.detail->>'error' = ANY (errors) FOR UPDATE SKIP LOCKED);
 		IF scrub THEN
 			PERFORM dmshook._to_scrub('dmshook.alert', tids);
@@ -173,8 +174,8 @@ END
 $$;
 COMMENT ON FUNCTION dmshook._erase_log IS 'blank bodies, responses and errors that are logged of events';
 
-/* The dispatcher's part of erase(): what was logged since, and the states of webhooks, which it alone writes. False: again, later. */
-CREATE FUNCTION dmshook._erase_rest(ids bigint[], OUT done boolean, OUT failed int[])
+/* The dispatcher's part of erase(): what was logged since, and the states of webhooks, which it alone writes. False: again, later. told: notices that were blanked. */
+CREATE FUNCTION dmshook._erase_rest(ids bigint[], OUT done boolean, OUT failed int[], OUT told bigint[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
@@ -186,12 +187,14 @@ BEGIN
 	log := dmshook._erase_log(ids, true);
 	done := NOT log.rest;
 	failed := log.failed;
+	told := log.told;
 	-- what was told while erase() ran, of errors that it took out of the log or that never come there: it is not known any more which, so all
 	IF cardinality(failed) > 0 OR EXISTS (SELECT FROM dmshook.alert a WHERE a.at > recent AND dmshook._quotes_data(a.detail->>'error')) THEN
 		notices := ARRAY(SELECT e.id FROM dmshook.event e
 			WHERE e.type LIKE 'webhook.%' AND e.erased_at IS NULL AND e.at > recent AND dmshook._quotes_data(e.data #>> '{record,error}') ORDER BY e.id FOR UPDATE SKIP LOCKED);
 		PERFORM dmshook._erase_events(notices, NULL, true);
 		PERFORM dmshook._erase_log(notices, true);
+		told := told || notices;
 		tids := ARRAY(SELECT a.ctid FROM dmshook.alert a WHERE a.at > recent AND dmshook._quotes_data(a.detail->>'error') FOR UPDATE SKIP LOCKED);
 		PERFORM dmshook._to_scrub('dmshook.alert', tids);
 		UPDATE dmshook.alert a SET detail = a.detail - 'hint' || '{"error": "erased"}' WHERE a.ctid = ANY (tids);
@@ -243,6 +246,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
 	ids bigint[];
+	log record;
 BEGIN
 	IF entity IS NULL OR key IS NULL OR jsonb_typeof(key) <> 'object' OR key = '{}' THEN
 		RAISE EXCEPTION 'an entity and its key are needed to erase' USING ERRCODE = 'invalid_parameter_value',
@@ -266,8 +270,10 @@ BEGIN
 	SELECT count(*) INTO cancelled FROM ordered;
 
 	PERFORM dmshook._erase_events(ids, match::text, true);
-	payloads := (dmshook._erase_log(ids, true)).payloads + dmshook._erase_tests(entity, key, match);
-	INSERT INTO dmshook.command (kind, args) VALUES ('erase', jsonb_build_object('events', to_jsonb(ids)));
+	log := dmshook._erase_log(ids, true);
+	payloads := log.payloads + dmshook._erase_tests(entity, key, match);
+	-- notices that quoted them may be under way, too
+	INSERT INTO dmshook.command (kind, args) VALUES ('erase', jsonb_build_object('events', to_jsonb(ids || log.told)));
 	-- what matched is not said: it may well be a name
 	INSERT INTO dmshook.change (what) VALUES (format('erased %s %s%s: %s events, %s payloads; %s cancelled', entity, key,
 		CASE WHEN match IS NOT NULL THEN ', and what matched' ELSE '' END, events, payloads, cancelled));

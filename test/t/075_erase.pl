@@ -197,7 +197,9 @@ $open->query_safe('ROLLBACK');
 $open->quit;
 $server->wait_sql(q{SELECT erased_at IS NOT NULL AND record IS NULL FROM dmshook.events WHERE entity_key = '{"id": 50}'});
 is($server->sql(q{SELECT count(*) FROM dmshook.attempt a JOIN dmshook.event e ON e.id = a.event WHERE e.erased_at IS NOT NULL AND (a.body IS NOT NULL OR a.response_body IS NOT NULL OR a.response_headers IS NOT NULL)}), '0',
-	'attempts are blanked with their events');
+	'attempts are blanked with their events') or diag($server->sql(q{SELECT w.name, w.dropped_at, a.id, a.event, a.at, a.kind, a.outcome, a.final, e.at, e.erased_at, e.key, left(a.response_headers, 60), left(a.response_body, 60), left(a.body, 20), left(a.error, 60), a.duration_us
+	FROM dmshook.attempt a JOIN dmshook.webhook w ON w.id = a.webhook JOIN dmshook.event e ON e.id = a.event
+	WHERE e.erased_at IS NOT NULL AND (a.body IS NOT NULL OR a.response_body IS NOT NULL OR a.response_headers IS NOT NULL)}));
 $server->wait_sql(q{SELECT now() > at + interval '3 s' FROM dmshook.events WHERE entity_key = '{"id": 52}'});
 $server->sql(q{SELECT pg_reload_conf()});
 emit('customer.created', 53, qq{'{"name": "kept"}'});
