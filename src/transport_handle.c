@@ -21,6 +21,7 @@
 #include "guard.h"
 #include "settings.h"
 #include "transport_private.h"
+#include "wipe.h"
 
 /*
  * Seconds. A kept connection that was idle for longer is not used again:
@@ -362,6 +363,20 @@ setup_tls(TransportHandle *handle, const DmshookEndpoint *endpoint)
 	return true;
 }
 
+/* Where in libcurl's buffers its secrets are: in the head; of a request for a token in all of it, and in the answer. */
+static void
+mind_secrets(const DmshookTransfer *request, const struct curl_slist *line)
+{
+	/* the method, what curl adds, a password for the proxy; the URL, which may be spelt out three times as long */
+	size_t		size = 2048 + 3 * (strlen(request->endpoint->url) + (request->query ? strlen(request->query) : 0));
+
+	for (; line != NULL; line = line->next)
+		size += strlen(line->data) + 2;
+	if (request->token || request->endpoint->private_response > 0)
+		size += request->body_len + request->endpoint->private_response + 64 * 1024;
+	dmshook_wipe_most(size);
+}
+
 const char *
 transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 {
@@ -399,6 +414,7 @@ transport_handle_prepare(TransportHandle *handle, TransportTransfer *transfer)
 		last = last->next;
 	}
 	last->next = handle->own;
+	mind_secrets(request, first.next);
 
 	if (!set_url(handle, transfer))
 		return "the URL could not be built";

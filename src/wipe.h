@@ -21,6 +21,9 @@ extern void dmshook_wipe_freed(bool on);
 
 /* free() and realloc() for a library that is handed secrets; blocks that are too small for a request's head stay as they are. */
 extern void dmshook_wipe_free(void *block);
+
+/* Secrets may stand in the first so many bytes of the blocks that the library gives back. Only ever more: the most of all calls counts. */
+extern void dmshook_wipe_most(size_t size);
 extern void *dmshook_wipe_realloc(void *block, size_t size);
 
 #endif							/* DMSHOOK_WIPE_H */

@@ -86,7 +86,14 @@ library(void)
 	char	   *grows = block("can", "ary-that-grows");
 	char	   *small = malloc(40);
 	void	   *none;
+	char	   *long_one = block("can", "ary-of-a-body");
+	int			before = in_heap("can", "ary-of-a-body");
 
+	/* a head may reach so far that secrets are in all of it */
+	dmshook_wipe_free(long_one);
+	CHECK(in_heap("can", "ary-of-a-body") > 0 && in_heap("can", "ary-of-a-body") < before, "beyond any head, it is left: %d of %d", in_heap("can", "ary-of-a-body"), before);
+	dmshook_wipe_most(100000);
+	dmshook_wipe_most(10);
 	dmshook_wipe_free(goes);
 	CHECK(in_heap("can", "ary-of-a-request") == 0, "%d", in_heap("can", "ary-of-a-request"));
 	grows = dmshook_wipe_realloc(grows, 50000);
