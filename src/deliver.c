@@ -407,13 +407,13 @@ start(DmshookFlight *flight)
 }
 
 /*
- * A quarter of the connections is kept for webhooks that work: hanging ones
- * must not take them all, however many they are.
+ * Three quarters of the connections are kept for webhooks that work: those that hang must not take them
+ * all, however many they are; and each that times out costs the others a TLS handshake.
  */
 static bool
 connections_scarce(const DmshookWebhook *webhook)
 {
-	return dmshook_transport_in_flight() >= dmshook_max_connections - dmshook_max_connections / 4 &&
+	return dmshook_transport_in_flight() >= dmshook_max_connections / 4 &&
 		dmshook_consumer_flying(webhook->consumer) > 1 &&
 		(webhook->state.last_success_at == 0 ||
 		 webhook->state.last_success_at < webhook->state.last_failure_at ||
