@@ -60,7 +60,8 @@ $server->sql(sprintf q{SELECT FROM dmshook.webhooks w, dmshook.alter_webhook(w.n
 $server->sql(q{SELECT pg_terminate_backend(pid, 60000) FROM dmshook.dispatchers});
 $server->wait_sql(q{SELECT count(*) FROM dmshook.deliveries WHERE state = 'delivered'}, $hooks);
 my @ok = $receiver->wait_for($hooks, sub { $_[0]{path} =~ m{^/ok/} });
-is(scalar @ok, $hooks, 'in the end each of them gets it, once');
+# again, where the dispatcher was ended between an answer and its row
+is(scalar(keys %{ { map { $_->{path} => 1 } @ok } }), $hooks, 'in the end each of them gets it');
 is_deeply([ grep { $_ ne $message } map { $_->{headers}{'webhook-id'} } $receiver->requests ], [], 'always with the same webhook-id');
 my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
 unlike($log, qr/PANIC|terminating background worker|dmshook dispatcher of database "postgres" failed/, 'and quietly');
